@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "absl/time/clock.h"
+
 namespace lockstep {
 
 absl::Time SystemClock::Now() const { return absl::Now(); }

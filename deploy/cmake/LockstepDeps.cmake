@@ -6,8 +6,8 @@ find_package(absl REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)  # ships no CMake configuration
 
+find_package(Protobuf MODULE REQUIRED)  # Debian's protobuf has no CMake configuration
 if(NOT LOCKSTEP_CORE_ONLY)
-  find_package(Protobuf MODULE REQUIRED)  # Debian's protobuf has no CMake configuration
   find_package(gRPC CONFIG REQUIRED)
   find_package(RocksDB CONFIG REQUIRED)
   find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
