@@ -21,8 +21,8 @@ constexpr double kMidpointOfEdge = 0.99;
 
 }  // namespace
 
-// The edges are part of the wire contract, so they can't depend on a machine's floating point: they are computed with
-// 64 fractional bits in 128-bit integers. 1,101 roundings leave an error below 2^-50 ns.
+// The edges are part of the wire contract, so they can't depend on a machine's floating point: they are
+// computed with 64 fractional bits in 128-bit integers. 1,101 roundings leave an error below 2^-50 ns.
 struct LatencyTables {
   static constexpr std::array<uint64_t, LatencySketch::kBucketCount> Edges() {
     std::array<uint64_t, LatencySketch::kBucketCount> edges{};
@@ -50,8 +50,10 @@ struct LatencyTables {
   }
 };
 
-constinit const std::array<uint64_t, LatencySketch::kBucketCount> LatencySketch::kEdges = LatencyTables::Edges();
-constinit const std::array<uint16_t, LatencySketch::kSlotCount> LatencySketch::kSlots = LatencyTables::Slots();
+constinit const std::array<uint64_t, LatencySketch::kBucketCount> LatencySketch::kEdges =
+    LatencyTables::Edges();
+constinit const std::array<uint16_t, LatencySketch::kSlotCount> LatencySketch::kSlots =
+    LatencyTables::Slots();
 
 static_assert(LatencyTables::Edges()[LatencySketch::kBucketCount - 1] >= kHourNanoseconds);
 static_assert(LatencyTables::Edges()[LatencySketch::kBucketCount - 2] < kHourNanoseconds);
@@ -81,7 +83,8 @@ absl::Status LatencySketch::Merge(const LatencySketch& other) {
 std::optional<LatencyQuantile> LatencySketch::Quantile(double q) const {
   LOCKSTEP_CHECK(q >= 0 && q <= 1, "a quantile is in [0, 1]");
   if (empty()) return std::nullopt;
-  const uint64_t rank = std::clamp<uint64_t>(static_cast<uint64_t>(std::ceil(q * static_cast<double>(total_))), 1, total_);
+  const uint64_t rank =
+      std::clamp<uint64_t>(static_cast<uint64_t>(std::ceil(q * static_cast<double>(total_))), 1, total_);
   uint64_t seen = 0;
   size_t bucket = 0;
   while ((seen += counts_[bucket]) < rank) ++bucket;
@@ -114,9 +117,9 @@ absl::StatusOr<LatencySketch> LatencySketch::FromNonZero(
           absl::StrCat(where, "bucket ", index, " does not exist; buckets are 0 to ", kBucketCount - 1));
     }
     if (i > 0 && index <= counts[i - 1].first) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, "bucket ", index, " comes after bucket ", counts[i - 1].first,
-                       "; send each bucket once, by rising index"));
+      return absl::InvalidArgumentError(absl::StrCat(where, "bucket ", index, " comes after bucket ",
+                                                     counts[i - 1].first,
+                                                     "; send each bucket once, by rising index"));
     }
     if (count == 0) {
       return absl::InvalidArgumentError(

@@ -1,12 +1,13 @@
 // A latency histogram that merges without loss.
 //
-// Every sketch has the same buckets, on every machine and in every version, so merging is adding counts. Bucket i
-// holds the durations in (EdgeNanoseconds(i - 1), EdgeNanoseconds(i)]; edge i is floor(1000 * gamma^i) nanoseconds
-// with gamma = 1.01 / 0.99, so a quantile is off by at most 1 % (Masson, Rim, Lee: DDSketch, VLDB 2019, here dense
-// and never collapsed). Durations are whole nanoseconds, so the count above an edge is exact, and a test on such
-// counts owes nothing to the sketch.
+// Every sketch has the same buckets, on every machine and in every version, so merging is adding counts.
+// Bucket i holds the durations in (EdgeNanoseconds(i - 1), EdgeNanoseconds(i)]; edge i is floor(1000 *
+// gamma^i) nanoseconds with gamma = 1.01 / 0.99, so a quantile is off by at most 1 % (Masson, Rim, Lee:
+// DDSketch, VLDB 2019, here dense and never collapsed). Durations are whole nanoseconds, so the count above
+// an edge is exact, and a test on such counts owes nothing to the sketch.
 //
-// Range: 1 us to 1 h. Anything shorter is in bucket 0; anything longer is in the last bucket and counts as its edge.
+// Range: 1 us to 1 h. Anything shorter is in bucket 0; anything longer is in the last bucket and counts as
+// its edge.
 //
 //   LatencySketch sketch;
 //   sketch.Record(1'250'000);
@@ -58,7 +59,8 @@ class LatencySketch {
   // for an empty sketch.
   std::optional<LatencyQuantile> Quantile(double q) const;
 
-  // How many durations are longer than EdgeNanoseconds(edge_index). Exact, save for the last edge, for which it is 0.
+  // How many durations are longer than EdgeNanoseconds(edge_index). Exact, save for the last edge, for which
+  // it is 0.
   uint64_t CountAbove(size_t edge_index) const;
 
   uint64_t count() const { return total_; }
@@ -74,8 +76,9 @@ class LatencySketch {
   bool operator==(const LatencySketch&) const = default;
 
  private:
-  // A duration's binary exponent and the next 6 bits select a slot. A slot spans less than 1/64 of its lower end
-  // and a bucket more than that, so a slot meets at most two buckets: the one noted for its lower end, and the next.
+  // A duration's binary exponent and the next 6 bits select a slot. A slot spans less than 1/64 of its lower
+  // end and a bucket more than that, so a slot meets at most two buckets: the one noted for its lower end,
+  // and the next.
   static constexpr int kSlotBits = 6;
   static constexpr int kLowestExponent = 9;    // 512 <= kLowestEdgeNanoseconds
   static constexpr int kHighestExponent = 41;  // the last edge is below 2^42

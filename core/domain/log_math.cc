@@ -31,8 +31,8 @@ double LogSumExp(absl::Span<const double> terms) {
 
 absl::Status CheckSum(absl::string_view what, uint64_t a, uint64_t b) {
   if (a <= kMaxCount && b <= kMaxCount - a) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat(what, ": ", a, " + ", b, " is above the largest count, ", kMaxCount,
-                                            "; nothing was added"));
+  return absl::OutOfRangeError(absl::StrCat(what, ": ", a, " + ", b, " is above the largest count, ",
+                                            kMaxCount, "; nothing was added"));
 }
 
 }  // namespace lockstep::domain

@@ -1,0 +1,197 @@
+#include "core/domain/window_stats.h"
+
+#include <iterator>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/status_macros.h"
+#include "core/domain/log_math.h"
+
+namespace lockstep::domain {
+namespace {
+
+// True if the table's rows stand in the order of the enum, which InfoOf relies on.
+constexpr bool IsInEnumOrder() {
+  for (size_t i = 0; i < kComparisonOutcomes.size(); ++i) {
+    if (static_cast<size_t>(kComparisonOutcomes[i].outcome) != i) return false;
+  }
+  return true;
+}
+static_assert(IsInEnumOrder());
+
+constexpr size_t kCounterCount = 2 * kArmCount + 5 + kComparisonOutcomeCount + 2 + 3;
+
+template <typename Stats>
+struct NamedCounter {
+  absl::string_view name;
+  decltype(&std::declval<Stats&>().writes.mirror_ok) value = nullptr;
+};
+
+// The one list of plain counters, for a const or mutable window. Sketches and fields are handled beside it.
+template <typename Stats>
+std::array<NamedCounter<Stats>, kCounterCount> CountersOf(Stats& stats) {
+  std::array<NamedCounter<Stats>, kCounterCount> counters = {{
+      {"old arm: requests", &stats.arm(Arm::kOld).requests},
+      {"old arm: errors", &stats.arm(Arm::kOld).errors},
+      {"new arm: requests", &stats.arm(Arm::kNew).requests},
+      {"new arm: errors", &stats.arm(Arm::kNew).errors},
+      {"writes: authoritative_ok", &stats.writes.authoritative_ok},
+      {"writes: authoritative_failed", &stats.writes.authoritative_failed},
+      {"writes: mirror_ok", &stats.writes.mirror_ok},
+      {"writes: mirror_failed", &stats.writes.mirror_failed},
+      {"writes: mirror_shed", &stats.writes.mirror_shed},
+      {"paired errors: new_only", &stats.paired_errors.new_only},
+      {"paired errors: old_only", &stats.paired_errors.old_only},
+      {"dropped: comparisons_shed", &stats.dropped.comparisons_shed},
+      {"dropped: telemetry_dropped", &stats.dropped.telemetry_dropped},
+      {"dropped: samples_dropped", &stats.dropped.samples_dropped},
+  }};
+  for (size_t i = 0; i < kComparisonOutcomeCount; ++i) {
+    counters[kCounterCount - kComparisonOutcomeCount + i] = {kComparisonOutcomes[i].name,
+                                                             &stats.comparisons[i]};
+  }
+  return counters;
+}
+
+absl::Status Impossible(absl::string_view part, uint64_t part_count, absl::string_view whole,
+                        uint64_t whole_count) {
+  return absl::InvalidArgumentError(absl::StrCat("window counts that cannot be: ", part, " = ", part_count,
+                                                 " is more than ", whole, " = ", whole_count));
+}
+
+absl::Status MergeField(absl::string_view field, const FieldMismatches& counts, FieldMismatches& into) {
+  for (size_t i = 0; i < kMismatchKindCount; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(
+        CheckSum(absl::StrCat("mismatches of field '", field, "'"), into.by_kind[i], counts.by_kind[i]));
+    into.by_kind[i] += counts.by_kind[i];
+  }
+  return absl::OkStatus();
+}
+
+// Adds to the field's own entry, and moves the last name to kOtherFields when there are too many. A name that
+// is among the first kMaxFields of the whole is among them in every part, so no part ever folds it away.
+absl::Status AddField(absl::string_view field, const FieldMismatches& counts, WindowStats::FieldMap& fields) {
+  LOCKSTEP_RETURN_IF_ERROR(MergeField(field, counts, fields[std::string(field)]));
+  const bool has_other = fields.contains(WindowStats::kOtherFields);
+  if (fields.size() - (has_other ? 1 : 0) <= WindowStats::kMaxFields) return absl::OkStatus();
+  auto last = std::prev(fields.end());
+  if (last->first == WindowStats::kOtherFields) --last;
+  const FieldMismatches folded = last->second;
+  fields.erase(last);
+  return MergeField(WindowStats::kOtherFields, folded, fields[std::string(WindowStats::kOtherFields)]);
+}
+
+}  // namespace
+
+absl::string_view ArmName(Arm arm) {
+  switch (arm) {
+    case Arm::kOld:
+      return "old";
+    case Arm::kNew:
+      return "new";
+  }
+  LOCKSTEP_CHECK(false, "no such arm");
+}
+
+absl::string_view MismatchKindName(MismatchKind kind) {
+  switch (kind) {
+    case MismatchKind::kValue:
+      return "value";
+    case MismatchKind::kType:
+      return "type";
+    case MismatchKind::kMissing:
+      return "missing";
+    case MismatchKind::kExtra:
+      return "extra";
+    case MismatchKind::kOrder:
+      return "order";
+  }
+  LOCKSTEP_CHECK(false, "no such mismatch kind");
+}
+
+uint64_t FieldMismatches::total() const {
+  return std::accumulate(by_kind.begin(), by_kind.end(), uint64_t{0});
+}
+
+absl::Status WindowStats::AddFieldMismatches(absl::string_view field, const FieldMismatches& counts) {
+  if (counts.total() == 0) return absl::OkStatus();
+  return AddField(field, counts, fields_);
+}
+
+uint64_t WindowStats::CountOf(OutcomeKind kind) const {
+  uint64_t count = 0;
+  for (const ComparisonOutcomeInfo& info : kComparisonOutcomes) {
+    if (info.kind == kind) count += comparison(info.outcome);
+  }
+  return count;
+}
+
+uint64_t WindowStats::compared() const {
+  return std::accumulate(comparisons.begin(), comparisons.end(), uint64_t{0});
+}
+
+absl::Status WindowStats::Merge(const WindowStats& other) {
+  const auto counters = CountersOf(*this);
+  const auto other_counters = CountersOf(other);
+  // Everything that can fail comes first, so that a refused merge changes nothing.
+  for (size_t i = 0; i < kCounterCount; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(CheckSum(counters[i].name, *counters[i].value, *other_counters[i].value));
+  }
+  for (size_t i = 0; i < kArmCount; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat(ArmName(static_cast<Arm>(i)), " arm: latencies"),
+                                      arms[i].latency.count(), other.arms[i].latency.count()));
+  }
+  if (!other.fields_.empty()) {
+    FieldMap merged = fields_;
+    for (const auto& [field, counts] : other.fields_) {
+      LOCKSTEP_RETURN_IF_ERROR(AddField(field, counts, merged));
+    }
+    fields_ = std::move(merged);
+  }
+  for (size_t i = 0; i < kCounterCount; ++i) *counters[i].value += *other_counters[i].value;
+  for (size_t i = 0; i < kArmCount; ++i) {
+    const absl::Status merged = arms[i].latency.Merge(other.arms[i].latency);
+    LOCKSTEP_CHECK(merged.ok(), "the total was checked above");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WindowStats::Validate() const {
+  for (const auto& counter : CountersOf(*this))
+    LOCKSTEP_RETURN_IF_ERROR(CheckSum(counter.name, *counter.value, 0));
+  for (Arm side : {Arm::kOld, Arm::kNew}) {
+    const ArmStats& stats = arm(side);
+    const std::string requests = absl::StrCat(ArmName(side), " arm: requests");
+    if (stats.errors > stats.requests) {
+      return Impossible(absl::StrCat(ArmName(side), " arm: errors"), stats.errors, requests, stats.requests);
+    }
+    if (stats.latency.count() > stats.requests) {
+      return Impossible(absl::StrCat(ArmName(side), " arm: latencies"), stats.latency.count(), requests,
+                        stats.requests);
+    }
+  }
+  const uint64_t paired = paired_errors.new_only + paired_errors.old_only;
+  if (paired > compared())
+    return Impossible("paired errors (new_only + old_only)", paired, "comparisons", compared());
+  return ValidateFields();
+}
+
+absl::Status WindowStats::ValidateFields() const {
+  const uint64_t allowed = comparison(ComparisonOutcome::kMismatch);
+  for (const auto& [field, counts] : fields_) {
+    for (uint64_t count : counts.by_kind) {
+      LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat("mismatches of field '", field, "'"), count, 0));
+    }
+    // One comparison may add several mismatches to the fields folded together, but not without being a
+    // mismatch.
+    if (field == kOtherFields ? allowed == 0 && counts.total() > 0 : counts.total() > allowed) {
+      return Impossible(absl::StrCat("mismatches of field '", field, "'"), counts.total(),
+                        "comparisons with outcome 'mismatch'", allowed);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::domain
