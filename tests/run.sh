@@ -92,6 +92,11 @@ mkdir -p build
 for part in "${parts[@]}"; do
   started=$SECONDS
   echo "== $part: ${about[$part]}"
-  "part_$part" || { echo "== $part: FAILED after $((SECONDS - started)) s" >&2; exit 1; }
+  # Not `part || ...`: errexit would be off inside the part.
+  set +e
+  (set -e; "part_$part")
+  status=$?
+  set -e
+  [ "$status" -eq 0 ] || { echo "== $part: FAILED after $((SECONDS - started)) s" >&2; exit 1; }
   echo "== $part: ok, $((SECONDS - started)) s"
 done
