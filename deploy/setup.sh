@@ -15,7 +15,7 @@ packages=(
   # libraries (docs/adr/0002-dependencies.md says why each)
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   librocksdb-dev prometheus-cpp-dev libboost-dev libssl-dev libsqlite3-dev
-  libxxhash-dev libyaml-cpp-dev libutf8proc-dev rapidjson-dev grpc-proto
+  libxxhash-dev libyaml-cpp-dev libcli11-dev libutf8proc-dev rapidjson-dev grpc-proto
   # tests and checks
   libgtest-dev libgmock-dev libbenchmark-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev llvm-14
   prometheus python3 curl openssl

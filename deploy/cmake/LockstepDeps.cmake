@@ -14,6 +14,7 @@ if(NOT LOCKSTEP_CORE_ONLY)
   find_package(Boost REQUIRED)            # Beast and Asio, headers only
   find_package(SQLite3 REQUIRED)
   find_package(yaml-cpp REQUIRED)
+  find_package(CLI11 CONFIG REQUIRED)     # the command line, headers only
   pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 endif()
 
