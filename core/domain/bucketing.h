@@ -2,6 +2,7 @@
 // in every client, language and version; tests/golden/bucketing.json pins it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
@@ -23,6 +24,15 @@ uint64_t SaltSeed(absl::string_view salt);
 // floor(hash * kBucketCount / 2^64) in 128-bit integer arithmetic: in [0, kBucketCount), monotone in `hash`.
 constexpr uint32_t BucketOfHash(uint64_t hash) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * kBucketCount) >> 64);
+}
+
+// The bucket that decides whether a key's requests are compared: BucketOfHash of the 64-bit finaliser of
+// MurmurHash3 over KeyHash. It depends on the bits of the hash below the ones that make the bucket, so that
+// the sample is the same share of every canary, whatever its weight. Pinned by the golden vectors as well.
+constexpr uint32_t ComparisonBucketOfHash(uint64_t hash) {
+  hash = (hash ^ (hash >> 33)) * 0xff51afd7ed558ccdu;
+  hash = (hash ^ (hash >> 33)) * 0xc4ceb9fe1a85ec53u;
+  return BucketOfHash(hash ^ (hash >> 33));
 }
 
 inline uint32_t Bucket(absl::string_view salt, absl::string_view key) {

@@ -13,7 +13,7 @@ namespace lockstep::domain {
 enum class WriteMode : uint8_t {
   kOldOnly,
   kOldThenNew,
-  kHeld,        // wait for the next epoch: the bucket's authority is moving
+  kHeld,  // wait for the next epoch: the bucket's authority is moving
   kNewThenOld,
   kNewOnly,
 };
@@ -36,8 +36,8 @@ struct Decision {
   bool operator==(const Decision&) const = default;
 };
 
-// Pure, total, no allocation. `attributes` may be null. Sampling of comparisons uses a second hash of the key,
-// independent of the bucket, so that a canary of any weight is compared like the rest.
+// Pure, total, no allocation. `attributes` may be null. Sampling of comparisons uses a second hash of the
+// key, independent of the bucket, so that a canary of any weight is compared like the rest.
 Decision Decide(const RoutingState& state, absl::string_view key, const Attributes* attributes);
 
 }  // namespace lockstep::domain

@@ -28,12 +28,12 @@ enum class RunState : uint8_t {
 absl::string_view RunStateName(RunState state);
 
 struct Migration {
-  std::string name;   // "namespaces/{ns}/migrations/{id}"
-  std::string uid;    // UUID; a deleted and recreated migration has another one
+  std::string name;  // "namespaces/{ns}/migrations/{id}"
+  std::string uid;   // UUID; a deleted and recreated migration has another one
   std::string description;
   std::map<std::string, std::string> labels;
   std::vector<std::string> owners;
-  std::string salt;   // immutable; "{uid}" unless given
+  std::string salt;  // immutable; "{uid}" unless given
   MigrationPlan plan;
   uint64_t plan_revision = 1;  // raised by every edit of the plan
   Contract contract;
@@ -42,7 +42,7 @@ struct Migration {
   RunState run_state = RunState::kDraft;
   std::string run_state_reason;  // one sentence for people
   int step = -1;                 // index into plan.steps; -1 = OFF, before the first step
-  absl::Time step_started_at = absl::InfinitePast();   // when the step's state was published
+  absl::Time step_started_at = absl::InfinitePast();  // when the step's state was published
   absl::Time rolled_back_at = absl::InfinitePast();
 
   // What services act on. `pending` is committed but waits until it may coexist with every live epoch.
@@ -65,8 +65,9 @@ struct MigrationId {
   std::string ns;
   std::string id;
 };
-// Accepts "namespaces/{ns}/migrations/{id}" and the short form "{ns}/{id}". Each part is 1 to 63 characters of
-// [a-z0-9-], starting with a letter and not ending with '-'. INVALID_ARGUMENT says which part is wrong and why.
+// Accepts "namespaces/{ns}/migrations/{id}" and the short form "{ns}/{id}". Each part is 1 to 63 characters
+// of [a-z0-9-], starting with a letter and not ending with '-'. INVALID_ARGUMENT says which part is wrong and
+// why.
 absl::StatusOr<MigrationId> ParseMigrationName(absl::string_view name);
 std::string FullMigrationName(const MigrationId& id);
 std::string ShortMigrationName(absl::string_view full_name);

@@ -53,9 +53,10 @@ struct RoutingState {
   uint64_t epoch = 0;
   // Raised when a migration restarts from OFF; evidence of older generations counts for nothing.
   uint64_t generation = 1;
-  // Share of comparable requests that are compared, in buckets of a second, independent hash: [0, kBucketCount].
+  // Share of comparable requests that are compared, in buckets of a second, independent hash: [0,
+  // kBucketCount].
   uint32_t comparison_weight = kBucketCount;
-  uint64_t salt_seed = 0;  // SaltSeed of the migration's salt
+  uint64_t salt_seed = 0;            // SaltSeed of the migration's salt
   std::shared_ptr<const Pins> pins;  // null = none
 
   // Equal in everything that routes; `epoch` is left out.

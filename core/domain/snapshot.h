@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "core/domain/contract.h"
 #include "core/domain/routing_state.h"
 
@@ -27,8 +28,10 @@ struct Snapshot {
 };
 
 // What an SDK checks before it acts on a snapshot: sorted and unique names, every routing state valid, every
-// contract valid, and no epoch or generation older than in `last_good` (null: none). INVALID_ARGUMENT says which
-// migration and why; the caller keeps its last good snapshot and sends the message as the NACK's reason.
+// contract valid, and neither revision nor any epoch or generation older than in `last_good` (null: none),
+// nor an epoch that routes otherwise than it did there. A state with another salt seed belongs to another
+// migration, recreated under the old name, whose epochs count anew. INVALID_ARGUMENT says which migration and
+// why; the caller keeps its last good snapshot and sends the message as the NACK's reason.
 absl::Status ValidateSnapshot(const Snapshot& snapshot, const Snapshot* last_good);
 
 }  // namespace lockstep::domain

@@ -2,10 +2,12 @@
 // Admin calls, the gate loop and schedules all go through Plan; Registry::Apply commits what it returns.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
