@@ -1,5 +1,6 @@
 #include "core/domain/ratio_evidence.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,7 @@ namespace lockstep::domain {
 
 RatioEvidence::RatioEvidence(Direction direction, double lambda) : direction_(direction), lambda_(lambda) {
   LOCKSTEP_CHECK(lambda > 0 && std::isfinite(lambda), "lambda must be above 0 and finite");
+  std::copy(grid().log_weights.begin(), grid().log_weights.end(), log_terms_.begin());
 }
 
 absl::Status RatioEvidence::AddBucket(const EventCount& new_arm, const EventCount& old_arm) {
@@ -24,18 +26,13 @@ absl::Status RatioEvidence::AddBucket(const EventCount& new_arm, const EventCoun
   const double theta = new_trials / (new_trials + static_cast<double>(old_arm.trials));
   const MixtureGrid& alternatives = grid();
   for (size_t j = 0; j < alternatives.size(); ++j) {
-    log_likelihood_ratios_[j] += LogLikelihoodRatio(alternatives, j, new_events, events, theta);
+    log_terms_[j] += LogLikelihoodRatio(alternatives, j, new_events, events, theta);
   }
   return absl::OkStatus();
 }
 
 double RatioEvidence::LogEvidence() const {
-  const MixtureGrid& alternatives = grid();
-  std::array<double, kMaxGridSize> terms;
-  for (size_t j = 0; j < alternatives.size(); ++j) {
-    terms[j] = alternatives.log_weights[j] + log_likelihood_ratios_[j];
-  }
-  return LogSumExp(absl::MakeConstSpan(terms.data(), alternatives.size()));
+  return LogSumExp(absl::MakeConstSpan(log_terms_.data(), grid().size()));
 }
 
 absl::Status ErrorEvidence::AddBucket(const EventCount& new_arm, const EventCount& old_arm) {

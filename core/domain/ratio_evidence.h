@@ -47,8 +47,8 @@ class RatioEvidence {
 
   Direction direction_;
   double lambda_;
-  // l_j; the grid's size of them are in use.
-  std::array<double, kMaxGridSize> log_likelihood_ratios_ = {};
+  // ln w_j + l_j; as many as the grid has factors are in use.
+  std::array<double, kMaxGridSize> log_terms_ = {};
 };
 
 // What the gate knows of the error rates of the two arms: the ratio in both directions, and the new arm's own

@@ -61,10 +61,15 @@ absl::Status Impossible(absl::string_view part, uint64_t part_count, absl::strin
                                                  " is more than ", whole, " = ", whole_count));
 }
 
+// As CheckSum. Fields have names to be put together, which is done for a failure only.
+absl::Status CheckFieldSum(absl::string_view field, uint64_t a, uint64_t b) {
+  if (a <= kMaxCount && b <= kMaxCount - a) return absl::OkStatus();
+  return CheckSum(absl::StrCat("mismatches of field '", field, "'"), a, b);
+}
+
 absl::Status MergeField(absl::string_view field, const FieldMismatches& counts, FieldMismatches& into) {
   for (size_t i = 0; i < kMismatchKindCount; ++i) {
-    LOCKSTEP_RETURN_IF_ERROR(
-        CheckSum(absl::StrCat("mismatches of field '", field, "'"), into.by_kind[i], counts.by_kind[i]));
+    LOCKSTEP_RETURN_IF_ERROR(CheckFieldSum(field, into.by_kind[i], counts.by_kind[i]));
     into.by_kind[i] += counts.by_kind[i];
   }
   return absl::OkStatus();
@@ -116,7 +121,8 @@ uint64_t FieldMismatches::total() const {
 }
 
 absl::Status WindowStats::AddFieldMismatches(absl::string_view field, const FieldMismatches& counts) {
-  if (counts.total() == 0) return absl::OkStatus();
+  // Not total() == 0, to which counts from outside may wrap around.
+  if (counts == FieldMismatches()) return absl::OkStatus();
   return AddField(field, counts, fields_);
 }
 
@@ -159,8 +165,9 @@ absl::Status WindowStats::Merge(const WindowStats& other) {
 }
 
 absl::Status WindowStats::Validate() const {
-  for (const auto& counter : CountersOf(*this))
+  for (const auto& counter : CountersOf(*this)) {
     LOCKSTEP_RETURN_IF_ERROR(CheckSum(counter.name, *counter.value, 0));
+  }
   for (Arm side : {Arm::kOld, Arm::kNew}) {
     const ArmStats& stats = arm(side);
     const std::string requests = absl::StrCat(ArmName(side), " arm: requests");
@@ -173,19 +180,17 @@ absl::Status WindowStats::Validate() const {
     }
   }
   const uint64_t paired = paired_errors.new_only + paired_errors.old_only;
-  if (paired > compared())
+  if (paired > compared()) {
     return Impossible("paired errors (new_only + old_only)", paired, "comparisons", compared());
+  }
   return ValidateFields();
 }
 
 absl::Status WindowStats::ValidateFields() const {
   const uint64_t allowed = comparison(ComparisonOutcome::kMismatch);
   for (const auto& [field, counts] : fields_) {
-    for (uint64_t count : counts.by_kind) {
-      LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat("mismatches of field '", field, "'"), count, 0));
-    }
-    // One comparison may add several mismatches to the fields folded together, but not without being a
-    // mismatch.
+    for (uint64_t count : counts.by_kind) LOCKSTEP_RETURN_IF_ERROR(CheckFieldSum(field, count, 0));
+    // One comparison may add several to the fields folded together, but only if it is a mismatch.
     if (field == kOtherFields ? allowed == 0 && counts.total() > 0 : counts.total() > allowed) {
       return Impossible(absl::StrCat("mismatches of field '", field, "'"), counts.total(),
                         "comparisons with outcome 'mismatch'", allowed);
