@@ -1,5 +1,6 @@
 #include "core/domain/rate_evidence.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 

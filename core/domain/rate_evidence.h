@@ -15,15 +15,20 @@
 //   LOCKSTEP_RETURN_IF_ERROR(mismatches.Add(0, 6000));
 //   mismatches.LogDown(1e-3).value() >= std::log(1 / 0.01);   // certified: below 0.1 %, at alpha = 0.01
 //
+// With k = the durations above x, and r = 1 - q, the same evidence bounds a quantile (Howard and Ramdas,
+// "Sequential estimation of quantiles with applications to A/B testing and best-arm identification", 2019,
+// 2022).
+//
 // The state is (k, n): merging is addition, in any order. Thread-compatible. All logarithms are natural.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace lockstep::domain {
