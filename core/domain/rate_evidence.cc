@@ -11,8 +11,6 @@
 namespace lockstep::domain {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 constexpr std::array<double, 10> kRho = {1.2, 1.5, 2, 3, 5, 10, 20, 50, 200, 1000};
 constexpr std::array<double, 10> kRhoWeights = {.1, .1, .1, .1, .1, .1, .1, .1, .1, .1};
 constexpr std::array<double, 6> kSigma = {0, .05, .2, .4, .6, .8};
