@@ -41,6 +41,12 @@ class CommitQueue {
 
   uint64_t revision() const { return revision_.load(std::memory_order_acquire); }
 
+  // Commits that wait or are being written.
+  size_t queued() const {
+    MutexLock lock(&mutex_);
+    return queue_.size();
+  }
+
  private:
   // Lives on the stack of the committing thread. `result` and `done` are the leader's until `done` is set
   // under mutex_.
@@ -61,7 +67,7 @@ class CommitQueue {
   const GroupWriter write_;
   std::atomic<uint64_t> revision_;  // written by the leader only
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<Pending*> queue_ ABSL_GUARDED_BY(mutex_);
 };
 
