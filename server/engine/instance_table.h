@@ -1,0 +1,150 @@
+// Who is enrolled, and which epochs may still be acted on.
+//
+// An enrolment is durable and counts until the instance leaves, connected or not (KEEP_SERVING). What is
+// recorded for an instance and a migration is the oldest epoch it may still act on: it may act on every state
+// published since. A record is raised by an acknowledgement or by what a reconnect claims to hold, and
+// lowered when a reconnect claims less; an instance that is new starts at the epoch published when it enrols,
+// since it acts only on what it is sent.
+//
+// Durability: an enrolment is committed before the instance is sent anything, a leave before it is forgotten.
+// An acknowledgement is kept in memory at first; it becomes durable in the same commit as the first publish
+// that relies on it, or with the next Flush. Losing one is safe: the instance then counts at an older epoch
+// until it reconnects. Heartbeats are never written.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "core/domain/records.h"
+#include "server/store/record_codec.h"
+#include "server/store/store.h"
+
+namespace lockstep::engine {
+
+struct EnrolRequest {
+  std::string instance_id;
+  std::string service;
+  std::string version;
+  std::vector<std::string> migrations;  // full names, existing or not
+  std::map<std::string, uint64_t>
+      held;  // per migration the oldest epoch it still acts on; empty = fresh start
+};
+
+// Identifies one connection of an instance: what an older connection of the same instance still says is
+// ignored.
+using ConnectionId = uint64_t;
+
+// One instance as seen by one migration.
+struct InstanceView {
+  std::string instance_id;
+  std::string service;
+  std::string version;
+  bool connected = false;
+  uint64_t sent_epoch = 0;          // newest epoch sent over the present connection; 0 = none
+  uint64_t acknowledged_epoch = 0;  // nothing older is acted on any more
+  absl::Time enrolled_at = absl::InfinitePast();
+  absl::Time last_seen = absl::InfinitePast();  // since a restart of the server: the restart
+  std::string last_nack;  // why it last rejected a snapshot; empty = it has accepted one since
+};
+
+struct InstanceCounts {
+  uint64_t connected = 0;
+  uint64_t disconnected = 0;  // enrolled, so fences count them, but not connected
+};
+
+// Thread-safe. Lock order: the registry's lock before this one; no call is made while it is held.
+class InstanceTable {
+ public:
+  // Owns none of the arguments.
+  InstanceTable(store::Store* store, const store::RecordCodec* codec, const Clock* clock);
+  InstanceTable(const InstanceTable&) = delete;
+  InstanceTable& operator=(const InstanceTable&) = delete;
+
+  // Loads the enrolments. Call it once, first.
+  absl::Status Recover();
+
+  // Counts the instance from now on. `published` is the published epoch of each migration of the request that
+  // exists; the caller holds the registry's lock, so that no publish falls in between. Durable only after
+  // CommitEnrolment.
+  ConnectionId Enrol(const EnrolRequest& request, const std::map<std::string, uint64_t>& published);
+  // Makes the enrolment durable; nothing may be sent to the instance before. On an error the instance goes on
+  // being counted (which is safe) and the connection has to be given up.
+  absl::Status CommitEnrolment(const std::string& instance_id);
+
+  // What was sent to the instance, for people.
+  void NoteSent(const std::string& instance_id, ConnectionId connection, const std::string& migration,
+                uint64_t epoch);
+  // Raises what is recorded; a lower epoch than recorded changes nothing. Returns the migrations whose record
+  // rose. NOT_FOUND (reason NOT_ENROLLED) when the instance is not enrolled over this connection.
+  absl::StatusOr<std::vector<std::string>> Acknowledge(const std::string& instance_id,
+                                                       ConnectionId connection,
+                                                       const std::map<std::string, uint64_t>& held);
+  absl::Status Nack(const std::string& instance_id, ConnectionId connection, std::string reason);
+  absl::Status Heartbeat(const std::string& instance_id, ConnectionId connection);
+  // The stream ended; the instance goes on being counted. An older connection than the present one is
+  // ignored.
+  void Disconnected(const std::string& instance_id, ConnectionId connection);
+  // Gives the enrolment up, durably. Returns the migrations that it had enrolled for.
+  absl::StatusOr<std::vector<std::string>> Leave(const std::string& instance_id, ConnectionId connection);
+
+  // Instances enrolled for `migration`, sorted by id.
+  std::vector<InstanceView> List(absl::string_view migration) const;
+  // The lowest recorded epoch; nothing when no instance is enrolled for it.
+  std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration) const;
+  InstanceCounts Counts() const;
+
+  // A migration was created with its first state published, or deleted. Called with the registry's lock held.
+  void MigrationCreated(const std::string& migration, uint64_t first_epoch);
+  void MigrationDeleted(const std::string& migration);
+
+  // Adds what is not durable yet about the instances of `migration` to `batch`. Call Written with the result
+  // after the commit succeeded; after a failed one the rows simply stay to be written.
+  struct Pending {
+    std::vector<std::pair<std::string, uint64_t>> rows;  // instance, version of its row
+  };
+  Pending AppendPending(absl::string_view migration, store::WriteBatch* batch) const;
+  void Written(const Pending& pending);
+  // Writes whatever is not durable yet, in one commit. For a periodic call.
+  absl::Status Flush();
+
+ private:
+  struct PerMigration {
+    uint64_t sent_epoch = 0;
+  };
+  struct Row {
+    domain::Enrolment enrolment;
+    uint64_t version = 1;          // of `enrolment`
+    uint64_t written_version = 0;  // the version that is durable
+    bool connected = false;
+    ConnectionId connection = 0;
+    absl::flat_hash_map<std::string, PerMigration> per_migration;
+    absl::Time last_seen = absl::InfinitePast();
+    std::string last_nack;
+  };
+
+  absl::StatusOr<Row*> FindConnected(const std::string& instance_id, ConnectionId connection)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  store::Store* const store_;
+  const store::RecordCodec* const codec_;
+  const Clock* const clock_;
+
+  mutable Mutex mutex_;
+  ConnectionId next_connection_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<std::string, Row> rows_ ABSL_GUARDED_BY(mutex_);
+  // Serialises writers of rows, so that an older version can't overwrite a newer one. Before mutex_.
+  mutable Mutex write_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+};
+
+}  // namespace lockstep::engine

@@ -1,0 +1,43 @@
+// What readers of the registry get: an immutable migration with what is known about it at this moment.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/domain/gate.h"
+#include "core/domain/migration.h"
+
+namespace lockstep::engine {
+
+// The newest evaluation of a migration's gate.
+struct GateEvaluation {
+  domain::GateResult result;
+  absl::Time time = absl::InfinitePast();
+};
+
+// Somebody whom a pending state waits for.
+struct FenceWait {
+  // The enrolled instance; "remote decisions" for unary answers that are still valid.
+  std::string instance_id;
+  std::string service;  // empty for remote decisions
+  uint64_t epoch = 0;   // the oldest epoch that may still be acted on
+  std::string reason;   // why that epoch and the pending state can't coexist, in words
+  bool operator==(const FenceWait&) const = default;
+};
+
+// Cheap to copy.
+struct MigrationView {
+  std::shared_ptr<const domain::Migration> migration;  // never null
+  std::shared_ptr<const GateEvaluation> gate;          // null: not evaluated in this step yet
+  std::vector<FenceWait> waiting;  // whom `migration->pending` waits for; empty without one
+
+  std::string etag() const;
+};
+
+// The decimal form of the version.
+std::string EtagOf(const domain::Migration& migration);
+
+}  // namespace lockstep::engine

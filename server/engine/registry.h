@@ -1,0 +1,282 @@
+// The migrations: the one write funnel, and the current state for readers.
+//
+// Every change (admin calls, the gate's verdicts, publishes that became possible) is built by domain::Plan or
+// from an edit of the definition, and goes through Registry::Apply: one synced commit of {migration, decision
+// record, audit entry, answer by request id, acknowledgements that it relies on}; then readers and the
+// snapshot hub see it, in the same order, since all of that happens under one lock.
+//
+// Publishing. A new routing state gets the next epoch and is published at once if it may coexist with
+// everything that may still be acted on (publish_rule.h); otherwise it is committed as `pending` and
+// published by the acknowledgement, leave or expiry that removes the last obstacle. A later target (a
+// rollback, say) replaces a pending one. Where the target can't coexist with the published state itself, a
+// bridge state is published first. An epoch is durable before anybody is sent it.
+//
+// Errors, with ErrorInfo reasons:
+//   NOT_FOUND           MIGRATION_NOT_FOUND
+//   ALREADY_EXISTS      MIGRATION_ALREADY_EXISTS
+//   ABORTED             ETAG_MISMATCH (metadata "etag": the present one); nothing was written
+//   INVALID_ARGUMENT    INVALID_ARGUMENT with field violations; REQUEST_ID_REUSED
+//   FAILED_PRECONDITION what domain::Plan refuses; PLAN_STEP_IN_USE; MIGRATION_ACTIVE (delete)
+//   UNAVAILABLE         STORE_FAILED: a commit's outcome is unknown, so nothing can be built on the state in
+//   memory.
+//                       health() says so, and the process has to be restarted.
+//   others              from the store, unchanged; nothing was changed.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "core/base/prng.h"
+#include "core/domain/records.h"
+#include "core/domain/snapshot.h"
+#include "core/domain/transition.h"
+#include "server/engine/change_notifier.h"
+#include "server/engine/evidence_timeline.h"
+#include "server/engine/instance_table.h"
+#include "server/engine/migration_view.h"
+#include "server/engine/mutation_context.h"
+#include "server/engine/publish_rule.h"
+#include "server/engine/request_log.h"
+#include "server/engine/snapshot_hub.h"
+#include "server/store/record_codec.h"
+#include "server/store/store.h"
+
+namespace lockstep::engine {
+
+// What a person writes when creating a migration. Names, labels, owners and description are taken as
+// validated.
+struct MigrationDefinition {
+  std::string name;  // full name
+  std::string description;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> owners;
+  std::string salt;  // empty = the uid
+  domain::MigrationPlan plan;
+  domain::Contract contract;  // `revision` is ignored
+  domain::Pins pins;
+};
+
+// Fields to replace; unset ones stay.
+struct MigrationUpdate {
+  std::optional<std::string> description;
+  std::optional<std::map<std::string, std::string>> labels;
+  std::optional<std::vector<std::string>> owners;
+  // While a step is under way, the new plan must have a step at the same index with the same stage and
+  // weight. Raises plan_revision, and evidence starts anew.
+  std::optional<domain::MigrationPlan> plan;
+  // Raises contract.revision and publishes a new epoch; evidence starts anew.
+  std::optional<domain::Contract> contract;
+  // Publishes a new epoch.
+  std::optional<domain::Pins> pins;
+};
+
+// What the telemetry aggregator needs to know about a migration.
+struct TelemetryTarget {
+  uint64_t generation = 0;
+  uint64_t contract_revision = 0;
+  uint64_t first_evidence_epoch = 0;  // EvidenceTimeline::first_epoch
+};
+
+// What the gate loop needs to know about a migration; consistent in itself.
+struct GateSubject {
+  std::shared_ptr<const domain::Migration> migration;
+  EvidenceTimeline timeline;
+};
+
+struct TransitionCount {
+  domain::Stage from = domain::Stage::kOff;
+  domain::Stage to = domain::Stage::kOff;
+  std::string actor;  // "gate" or "operator": names of people make no good label
+  uint64_t count = 0;
+};
+
+// A state handed out for unary decisions.
+struct RemoteRouting {
+  std::shared_ptr<const domain::MigrationRouting> routing;  // never null
+  absl::Duration valid_for = absl::ZeroDuration();          // fences count it for this long
+};
+
+// Thread-safe. Lock order: mutex_ before the instance table's and the hub's locks, all before view_mutex_.
+// Readers take view_mutex_ for the length of a pointer copy and never wait for a commit.
+class Registry {
+ public:
+  struct Options {
+    // How long a remote decision may be acted on after it was given.
+    absl::Duration remote_decision_validity = absl::Seconds(5);
+  };
+
+  // Owns none of the arguments. `seed` feeds the uids.
+  Registry(store::Store* store, const store::RecordCodec* codec, const Clock* clock, uint64_t seed,
+           InstanceTable* instances, SnapshotHub* hub, Options options);
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // Loads everything and publishes the snapshot. Call it once, after InstanceTable::Recover and before
+  // anything else. Remote decisions that a former process gave are taken as given now. DATA_LOSS when a
+  // record is damaged.
+  absl::Status Recover();
+
+  // OK, or why no change is possible any more (see UNAVAILABLE above).
+  absl::Status health() const;
+
+  // Readers.
+  absl::StatusOr<MigrationView> Get(absl::string_view name) const;
+  // Sorted by name, those after `after` (exclusive; empty = from the start), at most `limit`. `ns` empty =
+  // all namespaces.
+  std::vector<MigrationView> List(absl::string_view ns, absl::string_view after, size_t limit) const;
+  // Newest first: those with numbers below `before` (0 = from the newest), at most `limit`.
+  absl::StatusOr<std::vector<domain::DecisionRecord>> ListDecisions(absl::string_view name, uint64_t before,
+                                                                    size_t limit) const;
+  // `wake` is called after every change of the migration's state or of its gate's result; then read it with
+  // Get, which is NOT_FOUND once it is deleted. For `wake` see ChangeNotifier::Listen.
+  std::unique_ptr<Listener> Watch(const std::string& name, std::function<void()> wake);
+
+  // Mutations. What they return is the migration after the change.
+  absl::StatusOr<MigrationView> Create(const MigrationDefinition& definition, const MutationContext& context);
+  absl::StatusOr<MigrationView> Update(absl::string_view name, const MigrationUpdate& update,
+                                       const MutationContext& context);
+  // FAILED_PRECONDITION unless the stage is OFF or COMPLETE and nothing is pending.
+  absl::Status Delete(absl::string_view name, const MutationContext& context);
+  // `command.reason` is taken from the context when empty.
+  absl::StatusOr<MigrationView> Execute(absl::string_view name, domain::Command command,
+                                        const MutationContext& context);
+
+  // Keeps `result` as the newest evaluation and does what it asks for. It was made for `version` of the
+  // migration; if that is no longer the current one the result is dropped (the next tick makes another).
+  // Returns whether the migration changed.
+  absl::StatusOr<bool> ApplyVerdict(absl::string_view name, uint64_t version,
+                                    const domain::GateResult& result);
+
+  // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
+  absl::Status PublishIfPossible(absl::string_view name);
+  // The same for all: remote decisions expire without anybody saying so.
+  absl::Status PublishAllPossible();
+
+  // Enrols an instance: atomic against publishes, and durable when it returns OK. A claim to an epoch that
+  // was never published is FAILED_PRECONDITION (reason EPOCH_AHEAD): this server's data is older than the
+  // instance's.
+  absl::StatusOr<ConnectionId> Enrol(const EnrolRequest& request);
+
+  // The published state for a decision made here on a caller's behalf, already counted by fences for
+  // `valid_for`. No lock but a pointer copy, no I/O.
+  absl::StatusOr<RemoteRouting> RouteRemotely(absl::string_view name) const;
+  // The same, not counted, so not to be acted on: for explanations.
+  absl::StatusOr<RemoteRouting> Explain(absl::string_view name) const;
+
+  // For the other parts of the engine.
+  std::optional<TelemetryTarget> FindTelemetryTarget(absl::string_view name) const;
+  std::vector<GateSubject> GateSubjects() const;
+
+  std::vector<TransitionCount> transitions() const;
+
+ private:
+  // A published state with its remote decisions; shared by successive versions of an entry.
+  struct PublishedState {
+    explicit PublishedState(domain::MigrationRouting r);
+    void NoteRemoteUntil(absl::Duration since_boot) const;
+    bool RemoteAt(absl::Duration since_boot) const;
+
+    const std::shared_ptr<const domain::MigrationRouting> routing;
+    mutable std::atomic<int64_t> remote_until_ns{0};  // since boot; seq_cst, see RouteRemotely
+  };
+  // One migration as readers see it. Immutable.
+  struct Entry {
+    std::shared_ptr<const domain::Migration> migration;
+    std::shared_ptr<const GateEvaluation> gate;
+    std::shared_ptr<const PublishedState> published;
+    std::vector<std::shared_ptr<const PublishedState>> draining;  // oldest first
+    EvidenceTimeline timeline;
+  };
+  using EntryPtr = std::shared_ptr<const Entry>;
+  using Entries = std::map<std::string, EntryPtr, std::less<>>;
+
+  // One change on its way through the funnel.
+  struct Change {
+    std::string name;
+    EntryPtr before;          // null: the migration is new
+    domain::Migration after;  // version, update_time and decision_count are filled in by Apply
+    std::string actor;
+    std::string action;
+    std::string reason;
+    std::optional<domain::GateResult> evidence;
+    // Idempotency; empty method = none.
+    std::string method;
+    std::string request_id;
+    bool keep_gate = false;  // the newest evaluation still stands
+  };
+
+  // Recovery.
+  absl::Status LoadMigration(absl::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Readers' side.
+  std::shared_ptr<const Entries> entries() const;
+  absl::StatusOr<EntryPtr> FindEntry(absl::string_view name) const;
+  MigrationView ViewOf(const Entry& entry) const;
+
+  // The start of every mutation: health, request id, existence and etag. An answer stands for a repeat.
+  absl::StatusOr<std::optional<MigrationView>> FindRepeat(absl::string_view method, absl::string_view name,
+                                                          const MutationContext& context)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<EntryPtr> FindForChange(absl::string_view name, const std::string& etag)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Fences.
+  LiveStates LiveStatesOf(const Entry& entry) const;
+  // Sets published/pending/draining of `after` for the wish to route by `target`.
+  void Route(const Entry& before, domain::RoutingState target, domain::Migration* after) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PublishInto(const domain::RoutingState& state, domain::Migration* after) const;
+  void DropDrained(const Entry& before, domain::Migration* after) const;
+
+  domain::Migration Transitioned(const Entry& entry, const domain::Transition& transition) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<domain::Migration> Updated(const Entry& entry, const MigrationUpdate& update) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // The funnel.
+  absl::StatusOr<EntryPtr> Apply(Change change, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PublishPending(const std::string& name, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  EntryPtr MakeEntry(const Change& change, const domain::DecisionRecord& decision) const;
+  void Show(const std::string& name, EntryPtr entry, uint64_t revision, WakeList* wake)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<uint64_t> Commit(store::WriteBatch batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AppendAudit(absl::string_view actor, absl::string_view action, absl::string_view resource,
+                   absl::string_view reason, absl::Time now, store::WriteBatch* batch) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  store::Store* const store_;
+  const store::RecordCodec* const codec_;
+  const Clock* const clock_;
+  InstanceTable* const instances_;
+  SnapshotHub* const hub_;
+  const Options options_;
+  ChangeNotifier watchers_;
+
+  // The funnel's lock: held through a commit.
+  mutable Mutex mutex_;
+  Prng prng_ ABSL_GUARDED_BY(mutex_);
+  RequestLog requests_ ABSL_GUARDED_BY(mutex_);
+  uint64_t audit_count_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // What readers see.
+  mutable Mutex view_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
+  std::shared_ptr<const Entries> entries_ ABSL_GUARDED_BY(view_mutex_) = std::make_shared<const Entries>();
+  absl::Status health_ ABSL_GUARDED_BY(view_mutex_);
+  std::map<std::tuple<domain::Stage, domain::Stage, std::string>, uint64_t> transitions_
+      ABSL_GUARDED_BY(view_mutex_);
+};
+
+}  // namespace lockstep::engine

@@ -1,0 +1,58 @@
+// Hands the published routing states to streams: immutable snapshots, one newest-wins slot per stream.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "core/domain/snapshot.h"
+#include "server/engine/change_notifier.h"
+
+namespace lockstep::engine {
+
+class SnapshotHub;
+
+// One stream's slot. Thread-safe. The rules for `wake` and for destruction are those of Listener.
+class Subscription {
+ public:
+  // The newest snapshot of the migrations asked for, sorted by name; null when nothing changed since the last
+  // call. The first call returns the state at subscription or a newer one. Migrations that do not exist are
+  // absent.
+  std::shared_ptr<const domain::Snapshot> TakeLatest();
+
+ private:
+  friend class SnapshotHub;
+  Subscription(const SnapshotHub* hub, std::vector<std::string> migrations);
+
+  const SnapshotHub* const hub_;
+  std::vector<std::string> migrations_;  // sorted, unique
+  std::unique_ptr<Listener> listener_;
+};
+
+// Thread-safe. Must outlive its subscriptions. Lock order: the registry's lock before the hub's.
+class SnapshotHub {
+ public:
+  SnapshotHub() = default;
+
+  // Subscribes to `migrations` (full names), existing or not yet; `wake` tells that TakeLatest has something
+  // new.
+  std::unique_ptr<Subscription> Subscribe(std::vector<std::string> migrations, std::function<void()> wake);
+
+  // Replaces the state of every migration by `snapshot`, whose revision is not lower than the one before, and
+  // marks the streams that asked for `changed`. Called by the registry, in commit order; wake the result with
+  // no lock held.
+  WakeList Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed);
+
+  // Everything that is published; never null.
+  std::shared_ptr<const domain::Snapshot> Latest() const;
+
+ private:
+  mutable Mutex mutex_;
+  std::shared_ptr<const domain::Snapshot> latest_ ABSL_GUARDED_BY(mutex_) =
+      std::make_shared<const domain::Snapshot>();
+  ChangeNotifier notifier_;
+};
+
+}  // namespace lockstep::engine

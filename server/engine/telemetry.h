@@ -1,0 +1,175 @@
+// The telemetry aggregator: takes in batches exactly once and keeps the sums.
+//
+// Exactly once. A batch is identified by (instance, session, sequence). It is acknowledged only when the
+// commit that holds both its counts and its sequence is durable, so a repeat is recognised after a crash too.
+// One flusher thread merges whatever has queued up into one commit; sums in memory change only after that
+// commit succeeded.
+//
+// Placement in time. A bucket (5 s of event time) is open until kBucketGrace after its end by the server's
+// clock, then closed for good: the gate reads closed buckets only. Counts for a closed bucket go into the
+// oldest open one, counts for a future one into that of now; more than kMaxFuture ahead is refused (a wrong
+// clock).
+//
+// What is evidence. Counts of an older contract revision, or of operations routed before the present evidence
+// began (TelemetryTarget::first_evidence_epoch), are part of the totals and of no bucket. Counts of an older
+// generation are acknowledged, reported as stale and in no total.
+//
+// On disk: table windows holds one record per (migration, generation, bucket) plus, under bucket 0, the total
+// of the generation, so that totals do not depend on how long buckets are kept.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "core/domain/records.h"
+#include "server/engine/registry.h"
+#include "server/store/record_codec.h"
+#include "server/store/store.h"
+
+namespace lockstep::engine {
+
+inline constexpr absl::Duration kBucketGrace = absl::Seconds(2);
+inline constexpr absl::Duration kMaxFuture = absl::Hours(1);
+// Per fingerprint (field and kind) and generation the newest ones are kept.
+inline constexpr uint64_t kSamplesPerFingerprint = 20;
+inline constexpr size_t kFingerprintsPerGeneration = 1000;
+// A session that was silent for so long is forgotten.
+inline constexpr absl::Duration kSessionRetention = absl::Hours(7 * 24);
+
+// What became of a batch.
+struct TelemetryReceipt {
+  bool duplicate = false;     // it had been counted before
+  uint32_t stale_deltas = 0;  // acknowledged, not counted: of an older generation
+};
+
+struct TelemetryCounters {
+  uint64_t batches = 0;
+  uint64_t duplicate_batches = 0;
+  uint64_t stale_deltas = 0;
+  uint64_t late_deltas = 0;  // went into a later bucket than their own
+  uint64_t void_deltas = 0;  // in the totals, but not evidence
+  uint64_t samples_stored = 0;
+  uint64_t samples_dropped = 0;  // by the server: too many fingerprints
+  uint64_t queued_batches = 0;   // now
+};
+
+// Thread-safe. Lock order: no lock of the registry is taken while mutex_ is held.
+class Telemetry {
+ public:
+  struct Options {
+    size_t max_queued_batches = 1000;
+  };
+  using Done = std::function<void(absl::StatusOr<TelemetryReceipt>)>;
+
+  // Owns none of the arguments.
+  Telemetry(store::Store* store, const store::RecordCodec* codec, const Clock* clock,
+            const Registry* registry, Options options);
+  // Stops first.
+  ~Telemetry();
+  Telemetry(const Telemetry&) = delete;
+  Telemetry& operator=(const Telemetry&) = delete;
+
+  // Loads cursors, totals, open buckets and sample counts. Once, after Registry::Recover.
+  absl::Status Recover();
+  void Start();
+  // Works off the queue and ends the flusher; later reports are UNAVAILABLE.
+  void Stop();
+
+  // `done` is called exactly once, on the flusher thread or, for a batch refused at once, before Report
+  // returns. It must not block. Errors (nothing of the batch is counted):
+  //   INVALID_ARGUMENT    counts that cannot be, a generation or contract that does not exist yet, a time too
+  //   far in
+  //                       the future, limits of core/domain/records.h
+  //   NOT_FOUND           MIGRATION_NOT_FOUND
+  //   OUT_OF_RANGE        SEQUENCE_GAP, metadata "expected_sequence"; or a total would pass its range
+  //   RESOURCE_EXHAUSTED  QUEUE_FULL, metadata "retry_after_ms"; or the disk is full
+  //   UNAVAILABLE         stopping, or STORE_FAILED: the outcome of a commit is unknown; see health()
+  void Report(domain::TelemetryBatch batch, Done done);
+
+  // OK, or why nothing is taken in any more: a commit whose outcome is unknown may have been counted, so
+  // nothing is acknowledged until a restart has read what is there.
+  absl::Status health() const;
+
+  // The sum over one generation, evidence or not; zero when nothing was reported.
+  domain::WindowStats Totals(absl::string_view migration, uint64_t generation) const;
+  // The sum over all generations of a migration since it was created.
+  domain::WindowStats LifetimeTotals(absl::string_view migration) const;
+
+  // Closes every bucket whose time is up and returns the moment before which all are closed; it never goes
+  // back. No count will be added to a closed bucket.
+  absl::Time CloseBuckets();
+  // Visits the buckets of [from, to) that are evidence under `contract_revision`, in order of time.
+  absl::Status ReadBuckets(absl::string_view migration, uint64_t generation, uint64_t contract_revision,
+                           absl::Time from, absl::Time to,
+                           absl::FunctionRef<void(const domain::WindowRecord&)> visit) const;
+
+  // Newest first, at most `limit` after skipping `offset`; of the present generation.
+  absl::StatusOr<std::vector<domain::MismatchSample>> ListSamples(absl::string_view migration, size_t offset,
+                                                                  size_t limit) const;
+
+  // Forgets a deleted migration and removes its rows, in several commits.
+  absl::Status Forget(const std::string& migration);
+
+  TelemetryCounters counters() const;
+
+ private:
+  struct Queued {
+    domain::TelemetryBatch batch;
+    Done done;
+  };
+  using SessionKey = std::pair<std::string, uint64_t>;  // instance, session
+  struct GenerationState {
+    domain::WindowStats total;
+    std::map<absl::Time, domain::WindowRecord> open;  // buckets that are not closed
+    struct Fingerprint {
+      uint64_t next_sequence = 1;
+    };
+    std::map<uint64_t, Fingerprint> fingerprints;
+  };
+  using GenerationKey = std::pair<std::string, uint64_t>;  // migration, generation
+  struct Staged;
+
+  void FlushLoop();
+  void Flush(std::vector<Queued> batches);
+  absl::StatusOr<TelemetryReceipt> Stage(const domain::TelemetryBatch& batch, absl::Time now,
+                                         absl::Time floor, Staged* staged) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  store::Store* const store_;
+  const store::RecordCodec* const codec_;
+  const Clock* const clock_;
+  const Registry* const registry_;
+  const Options options_;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  bool running_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<Queued> queue_ ABSL_GUARDED_BY(mutex_);
+  absl::Status health_ ABSL_GUARDED_BY(mutex_);
+  std::map<SessionKey, domain::TelemetryCursor> cursors_ ABSL_GUARDED_BY(mutex_);
+  std::map<GenerationKey, GenerationState> generations_ ABSL_GUARDED_BY(mutex_);
+  absl::Time closed_before_ ABSL_GUARDED_BY(mutex_) = absl::UnixEpoch();
+  // The oldest bucket that the commit under way may add to.
+  std::optional<absl::Time> flushing_from_ ABSL_GUARDED_BY(mutex_);
+  TelemetryCounters counters_ ABSL_GUARDED_BY(mutex_);
+
+  std::thread flusher_;
+};
+
+}  // namespace lockstep::engine
