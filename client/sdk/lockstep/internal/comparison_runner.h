@@ -1,0 +1,64 @@
+// Runs comparisons off the request path: shadow read, compare, classify, settle, record.
+//
+//   if (runner->Admit()) runner->Start({...});   // else it was shed; the caller counts it
+//
+// Thread-safe. Comparisons keep the runner alive, hold no lock while they call out, and hold the operation's
+// pin until they end.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "lockstep/client.h"
+#include "lockstep/comparator.h"
+#include "lockstep/migrator_types.h"
+
+namespace lockstep::internal {
+
+// What one side answered: the record's fields, nothing, or an error.
+using SideView = absl::StatusOr<std::optional<RecordView>>;
+
+struct ComparisonTask {
+  RouteHandle route;
+  std::string routing_key;
+  std::string trace_id;
+  domain::Side served_side = domain::Side::kOld;
+  // The answer that was served. Called once, on the executor, so that the request does not pay for the
+  // conversion.
+  std::function<SideView()> served;
+  std::function<SideView(domain::Side, absl::Time deadline)> read;
+};
+
+class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
+ public:
+  // `client` must outlive the runner's comparisons.
+  ComparisonRunner(Client* client, const MigratorOptions& options);
+
+  // Takes a place; false when all are taken or the client is shutting down.
+  bool Admit();
+  // After Admit.
+  void Start(ComparisonTask task);
+  int in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Running;
+  // How a pair of answers compares, before settling. Nothing when both sides failed.
+  struct Verdict;
+
+  void FirstPass(std::shared_ptr<Running> running);
+  void SettlePass(std::shared_ptr<Running> running);
+  void SettleLater(std::shared_ptr<Running> running);
+  SideView ReadTimed(Running& running, domain::Side side, bool* timed_out);
+  void Finish(Running& running, const Verdict& verdict);
+
+  Client* const client_;
+  const MigratorOptions options_;
+  std::atomic<int> in_flight_{0};
+};
+
+}  // namespace lockstep::internal

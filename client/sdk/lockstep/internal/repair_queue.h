@@ -1,0 +1,86 @@
+// Mirror writes that failed and must still reach the other side.
+//
+// Bounded and in memory: it lives as long as the process, and Client::Shutdown reports what is left. Repairs
+// run one at a time on the client's executor, each with its own back-off, so that one row the mirror refuses
+// does not hold up the others and a sick side is not flooded.
+//
+// While a repair is outstanding, the epoch it was queued under is held: the client doesn't acknowledge a
+// later one.
+//
+// Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "core/base/prng.h"
+#include "lockstep/executor.h"
+
+namespace lockstep::internal {
+
+enum class RepairOutcome : uint8_t {
+  kDone,
+  kObsolete,  // the migration no longer mirrors to that side: nothing to repair
+  kRetry,
+};
+
+struct Repair {
+  uint32_t migration_index = 0;
+  uint64_t epoch = 0;
+  absl::Duration backoff_initial;
+  absl::Duration backoff_max;
+  // One attempt; may block up to its own deadline.
+  std::function<RepairOutcome()> attempt;
+};
+
+class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
+ public:
+  // `executor` and `clock` must outlive the queue's tasks.
+  RepairQueue(size_t capacity, Executor* executor, const Clock* clock, uint64_t seed);
+
+  // False, and nothing is kept, when the queue is full or closed.
+  bool Add(Repair repair);
+  size_t outstanding() const;
+  // Oldest epoch held by a repair of the migration.
+  std::optional<uint64_t> OldestEpoch(uint32_t migration_index) const;
+  // Raised whenever a repair has ended; lets the acknowledger notice without polling every migration.
+  uint64_t ended() const;
+  // Makes every waiting repair due now; used when draining.
+  void Hasten();
+  // Drops what is left and refuses more. Returns how many were dropped.
+  size_t Close();
+
+ private:
+  struct Item {
+    Repair repair;
+    int attempts = 0;
+  };
+
+  void ScheduleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunDue();
+
+  const size_t capacity_;
+  Executor* const executor_;
+  const Clock* const clock_;
+  mutable Mutex mutex_;
+  Prng prng_ ABSL_GUARDED_BY(mutex_);
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool running_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t outstanding_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and running
+  uint64_t ended_ ABSL_GUARDED_BY(mutex_) = 0;
+  // When the earliest scheduled wake-up is due; later ones find nothing and end.
+  std::optional<absl::Duration> wake_at_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<absl::Duration, Item> waiting_ ABSL_GUARDED_BY(mutex_);  // by due time since boot
+  std::map<uint32_t, std::map<uint64_t, size_t>> held_
+      ABSL_GUARDED_BY(mutex_);  // migration -> epoch -> repairs
+};
+
+}  // namespace lockstep::internal

@@ -1,0 +1,212 @@
+// Reads and writes of one kind of record, migrated: the service's own code for both sides, in the order, on
+// the side and with the comparisons that the migration's stage asks for.
+//
+//   auto orders = Migrator<int64_t, Order>::Builder(client, "shop/orders")
+//                     .RoutingKey([](int64_t id) { return absl::StrCat(id); })
+//                     .ReadOld(...).ReadNew(...).WriteOld(...).MirrorToNew(...)
+//                     .Fields(...).Build();
+//   absl::StatusOr<std::optional<Order>> order = (*orders)->Read(42);
+//   absl::StatusOr<WriteResult<Order>> written = (*orders)->Write(42, changed);
+//
+// Key and Record are the service's types, both copyable; Record is the canonical form that both sides are
+// mapped to.
+//
+// What the callbacks promise:
+// - They are called from any thread, several at a time, and honour `deadline`.
+// - All operations on one record use one routing key.
+// - A read returns the record, nothing if there is none (a tombstone counts as none), or an error.
+// - An authoritative write is atomic, gives the record a new, higher version, and returns the resulting row
+// with it. The
+//   side keeps deletes as versioned tombstones. It may use the idempotency key to recognise a repeat.
+// - A mirror write applies only if its version is newer than what the side holds, row or tombstone, in one
+// atomic step
+//   (version_guard.h), and ignoring an older one is OK. So mirror writes may be late, repeated and reordered.
+//
+// Thread-safe. A Migrator must not outlive its client; comparisons and repairs under way survive the
+// Migrator.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/status_macros.h"
+#include "lockstep/client.h"
+#include "lockstep/comparator.h"
+#include "lockstep/internal/comparison_runner.h"
+#include "lockstep/internal/repair_queue.h"
+#include "lockstep/internal/write_plan.h"
+#include "lockstep/migrator_types.h"
+
+namespace lockstep {
+
+template <typename Key, typename Record>
+class Migrator {
+ public:
+  using RoutingKeyFn = std::function<std::string(const Key&)>;
+  using ReadFn = std::function<absl::StatusOr<std::optional<Record>>(const Key&, const ReadContext&)>;
+  // `record` is null for a delete.
+  using WriteFn = std::function<absl::StatusOr<WriteResult<Record>>(const Key&, const Record* record,
+                                                                    const WriteContext&)>;
+  // `row` is null for a tombstone.
+  using MirrorFn = std::function<absl::Status(const Key&, const Record* row, Version, const WriteContext&)>;
+  using CurrentFn = std::function<absl::StatusOr<WriteResult<Record>>(const Key&, const ReadContext&)>;
+  using FieldsFn = std::function<RecordView(const Record&)>;
+
+  class Builder;
+
+  // The record from the side that the key is routed to, as soon as that side has answered. Errors: those of
+  // Client::Route, else the serving side's.
+  absl::StatusOr<std::optional<Record>> Read(const Key& key, const ReadOptions& options = {});
+
+  // Writes the authoritative side, then the mirror. OK: the authoritative side has it, and the mirror has it
+  // or will be repaired. Errors: those of Client::Route (nothing was written); UNAVAILABLE while the key's
+  // write authority is moving (nothing was written, retry); the authoritative side's (the mirror was not
+  // attempted); the mirror's, under MirrorFailurePolicy, and the message says that the authoritative write
+  // stands.
+  absl::StatusOr<WriteResult<Record>> Write(const Key& key, const Record& record,
+                                            const WriteOptions& options = {}) {
+    return Apply(key, &record, options);
+  }
+  // As Write; the result's row is empty.
+  absl::StatusOr<WriteResult<Record>> Delete(const Key& key, const WriteOptions& options = {}) {
+    return Apply(key, nullptr, options);
+  }
+
+  // The same on the client's executor; `done` is called there. `options.attributes` must live until then.
+  // Services whose stores are asynchronous throughout use Client::Route instead.
+  void ReadAsync(Key key, ReadOptions options,
+                 std::function<void(absl::StatusOr<std::optional<Record>>)> done);
+  void WriteAsync(Key key, Record record, WriteOptions options,
+                  std::function<void(absl::StatusOr<WriteResult<Record>>)> done);
+
+  int comparisons_in_flight() const { return state_->comparisons->in_flight(); }
+
+ private:
+  // The service's code for one side.
+  struct SideCallbacks {
+    ReadFn read;
+    WriteFn write;
+    MirrorFn mirror;  // to this side
+    CurrentFn current;
+  };
+  struct Callbacks {
+    RoutingKeyFn routing_key;
+    FieldsFn fields;
+    SideCallbacks sides[2];
+    SideCallbacks& on(domain::Side side) { return sides[static_cast<size_t>(side)]; }
+    const SideCallbacks& on(domain::Side side) const { return sides[static_cast<size_t>(side)]; }
+  };
+  // Shared with comparisons and repairs, which may outlive the Migrator. Immutable.
+  struct State {
+    Client* client;
+    MigrationHandle migration;
+    MigratorOptions options;
+    Callbacks callbacks;
+    std::shared_ptr<internal::ComparisonRunner> comparisons;
+  };
+  // A write on its way to the mirror.
+  struct MirrorWrite {
+    Attribution attribution;
+    std::string routing_key;
+    domain::Side authoritative = domain::Side::kOld;
+    WriteContext context;  // of the mirror write
+  };
+
+  explicit Migrator(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+  static internal::SideView ViewOf(const State& state, const absl::StatusOr<std::optional<Record>>& answer) {
+    if (!answer.ok()) return answer.status();
+    if (!answer->has_value()) return std::optional<RecordView>();
+    return std::optional<RecordView>(state.callbacks.fields(**answer));
+  }
+  static const Record* RowOf(const WriteResult<Record>& result) {
+    return result.row.has_value() ? &*result.row : nullptr;
+  }
+
+  void Compare(const Key& key, RouteHandle route, std::string routing_key, const ReadOptions& options,
+               const absl::StatusOr<std::optional<Record>>& served);
+  absl::StatusOr<WriteResult<Record>> Apply(const Key& key, const Record* record,
+                                            const WriteOptions& options);
+  absl::Status Mirror(const Key& key, const WriteResult<Record>& written, MirrorWrite write,
+                      const RouteHandle& route, absl::Time call_deadline);
+  // `known`: what to write when the side can't be asked for its current row.
+  static bool QueueRepair(const std::shared_ptr<const State>& state, const Key& key, MirrorWrite write,
+                          std::optional<WriteResult<Record>> known);
+  static internal::RepairOutcome AttemptRepair(const State& state, const Key& key, MirrorWrite& write,
+                                               const std::optional<WriteResult<Record>>& known);
+
+  const std::shared_ptr<const State> state_;
+};
+
+template <typename Key, typename Record>
+class Migrator<Key, Record>::Builder {
+ public:
+  // `client` must outlive the Migrator; `migration` is one of ClientOptions::migrations.
+  Builder(Client* client, absl::string_view migration) : client_(client), migration_(migration) {}
+
+  // Required: the identity that is hashed into a bucket, 1 to 1,024 bytes.
+  Builder& RoutingKey(RoutingKeyFn fn) { return Set(callbacks_.routing_key, std::move(fn)); }
+  // Required.
+  Builder& ReadOld(ReadFn fn) { return Set(callbacks_.on(domain::Side::kOld).read, std::move(fn)); }
+  Builder& ReadNew(ReadFn fn) { return Set(callbacks_.on(domain::Side::kNew).read, std::move(fn)); }
+  Builder& WriteOld(WriteFn fn) { return Set(callbacks_.on(domain::Side::kOld).write, std::move(fn)); }
+  Builder& MirrorToNew(MirrorFn fn) { return Set(callbacks_.on(domain::Side::kNew).mirror, std::move(fn)); }
+  // Required: what is compared.
+  Builder& Fields(FieldsFn fn) { return Set(callbacks_.fields, std::move(fn)); }
+  // Needed from CUTOVER on; until then they may be left out.
+  Builder& WriteNew(WriteFn fn) { return Set(callbacks_.on(domain::Side::kNew).write, std::move(fn)); }
+  Builder& MirrorToOld(MirrorFn fn) { return Set(callbacks_.on(domain::Side::kOld).mirror, std::move(fn)); }
+  // Optional: the row as the side has it now, with its version, tombstones included. Repairs then copy the
+  // current state instead of repeating the write that failed, and an authoritative write whose outcome is
+  // unknown (it timed out, or the connection broke) is followed up, too.
+  Builder& CurrentOld(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kOld).current, std::move(fn)); }
+  Builder& CurrentNew(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kNew).current, std::move(fn)); }
+  Builder& Options(MigratorOptions options) { return Set(options_, std::move(options)); }
+
+  // Errors: those of Client::Resolve; INVALID_ARGUMENT names what is missing or out of range. Call once.
+  absl::StatusOr<std::unique_ptr<Migrator>> Build() {
+    LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle migration, client_->Resolve(migration_));
+    LOCKSTEP_RETURN_IF_ERROR(internal::ValidateMigratorOptions(options_));
+    const std::pair<const char*, bool> required[] = {
+        {"RoutingKey", callbacks_.routing_key != nullptr},
+        {"ReadOld", callbacks_.on(domain::Side::kOld).read != nullptr},
+        {"ReadNew", callbacks_.on(domain::Side::kNew).read != nullptr},
+        {"WriteOld", callbacks_.on(domain::Side::kOld).write != nullptr},
+        {"MirrorToNew", callbacks_.on(domain::Side::kNew).mirror != nullptr},
+        {"Fields", callbacks_.fields != nullptr},
+    };
+    for (const auto& [name, given] : required) {
+      if (!given) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("Migrator for ", migration_, ": ", name, " is missing"));
+      }
+    }
+    auto comparisons = std::make_shared<internal::ComparisonRunner>(client_, options_);
+    return std::unique_ptr<Migrator>(new Migrator(std::make_shared<const State>(
+        State{client_, migration, options_, std::move(callbacks_), std::move(comparisons)})));
+  }
+
+ private:
+  template <typename T>
+  Builder& Set(T& target, T value) {
+    target = std::move(value);
+    return *this;
+  }
+
+  Client* const client_;
+  const std::string migration_;
+  MigratorOptions options_;
+  Callbacks callbacks_;
+};
+
+}  // namespace lockstep
+
+#include "lockstep/internal/migrator_impl.h"  // IWYU pragma: keep

@@ -1,0 +1,85 @@
+// What a Migrator's callbacks get and return, and its options.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/domain/routing_state.h"
+#include "lockstep/version_guard.h"
+
+namespace lockstep {
+
+enum class ReadPurpose : uint8_t {
+  kServe,    // the caller waits for it
+  kCompare,  // off the request path; may be read from a replica only if that replica is never behind its own
+             // writes
+  kRepair,   // to bring the mirror up to date: must see every acknowledged write
+};
+
+struct ReadContext {
+  uint64_t epoch = 0;
+  domain::Side side = domain::Side::kOld;
+  ReadPurpose purpose = ReadPurpose::kServe;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct WriteContext {
+  uint64_t epoch = 0;
+  domain::Side side = domain::Side::kOld;  // the side written by this call
+  // The same for the authoritative write, its mirror, and every retry of either.
+  std::string idempotency_key;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+// A record as one side has it: `row` is empty when it is deleted or never was. `version` is what the side
+// gave to that state, of a tombstone too; 0 for a record that never was.
+template <typename Record>
+struct WriteResult {
+  Version version = 0;
+  std::optional<Record> row;
+};
+
+// What a failed mirror write does to the call.
+enum class MirrorFailurePolicy : uint8_t {
+  // kFailCall from CANARY_READ on, where somebody may read the mirror; kRepair below.
+  kByStage,
+  // The call fails with the mirror's error, and the repair is queued all the same: the authoritative write
+  // stands.
+  kFailCall,
+  // The call succeeds, and the repair is queued. When the queue is full the call fails.
+  kRepair,
+};
+
+struct ReadOptions {
+  const domain::Attributes* attributes = nullptr;  // for attribute rules; used only during the call
+  absl::Time deadline = absl::InfiniteFuture();
+  std::string trace_id;  // W3C trace id, for mismatch samples
+};
+
+struct WriteOptions {
+  const domain::Attributes* attributes = nullptr;
+  absl::Time deadline = absl::InfiniteFuture();
+  std::string idempotency_key;  // empty: one is made
+};
+
+struct MigratorOptions {
+  // For a shadow read, from its start. Later answers count as timeouts.
+  absl::Duration comparison_deadline = absl::Seconds(1);
+  // Comparisons admitted and not finished, waiting and settling ones included; more are shed and counted.
+  int max_comparisons_in_flight = 64;
+  // On a mismatch both sides are read again after each of these; empty: no settling.
+  std::vector<absl::Duration> settle_delays = {absl::Milliseconds(20), absl::Milliseconds(60),
+                                               absl::Milliseconds(180)};
+  // For a mirror write, from its start, and never beyond the call's own deadline. Also for each repair
+  // attempt.
+  absl::Duration mirror_deadline = absl::Seconds(1);
+  MirrorFailurePolicy mirror_failure = MirrorFailurePolicy::kByStage;
+  // A failed repair waits a random time between 0 and min(max, initial * 2^attempts).
+  absl::Duration repair_backoff_initial = absl::Milliseconds(50);
+  absl::Duration repair_backoff_max = absl::Seconds(5);
+};
+
+}  // namespace lockstep

@@ -1,0 +1,111 @@
+// Counting what happened, per thread, and handing it over as mergeable deltas.
+//
+// Migrator does all of this by itself; services that route with Client::Route directly call these methods.
+//
+//   absl::StatusOr<RouteHandle> route = client->Route(orders, key);
+//   ... read ...
+//   client->telemetry().RecordRead(route->attribution(), domain::Arm::kOld, status.ok(), latency);
+//
+// Thread-safe. A record takes one mutex that no other thread uses (up to 16 recording threads), reads the
+// wall clock once and allocates only when a new 5 s bucket begins. Memory is bounded: see TelemetryOptions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "core/domain/records.h"
+#include "core/domain/window_stats.h"
+#include "lockstep/comparator.h"
+#include "lockstep/internal/digest.h"
+#include "lockstep/internal/thread_shard.h"
+
+namespace lockstep {
+
+// What a count belongs to: taken from the RouteHandle of the operation.
+struct Attribution {
+  uint32_t migration_index = 0;  // MigrationHandle::index()
+  uint64_t generation = 0;
+  uint64_t epoch = 0;
+  uint64_t contract_revision = 0;
+
+  auto operator<=>(const Attribution&) const = default;
+};
+
+enum class MirrorResult : uint8_t {
+  kOk,      // applied, or ignored as older
+  kFailed,  // attempted and failed, or the call was given up between its two writes
+  kShed,    // not attempted
+};
+
+struct TelemetryOptions {
+  // Full names, by MigrationHandle::index().
+  std::vector<std::string> migrations;
+  std::string instance_id;
+  // Samples kept per fingerprint (migration, field, kind) and flush, and thread shard; the rest is counted as
+  // dropped.
+  uint32_t samples_per_fingerprint = 2;
+  // Secret shared by the fleet that keys the digests of values; empty: derived from the migration's salt
+  // seed, which the control plane knows. See docs/semantics.md, section 6.
+  std::string digest_key;
+};
+
+// One comparison that ended.
+struct ComparisonRecord {
+  domain::ComparisonOutcome outcome = domain::ComparisonOutcome::kMatch;
+  // Only one side could be read: the pair counts for the paired error test.
+  bool only_old_failed = false;
+  bool only_new_failed = false;
+  const std::vector<FieldDifference>* differences = nullptr;  // for kMismatch
+  absl::string_view routing_key;                              // digested, never kept
+  absl::string_view trace_id;
+};
+
+class TelemetryRecorder {
+ public:
+  // `clock` must outlive the recorder.
+  TelemetryRecorder(TelemetryOptions options, const Clock* clock);
+  ~TelemetryRecorder();
+
+  // A read served by `arm`. `latency` is that of the serving side alone.
+  void RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency);
+  void RecordAuthoritativeWrite(const Attribution& to, bool ok);
+  void RecordMirrorWrite(const Attribution& to, MirrorResult result);
+  // `salt_seed` of the routing state keys the digests when no digest key was given.
+  void RecordComparison(const Attribution& to, uint64_t salt_seed, const ComparisonRecord& record);
+  // A comparison not made because of a cap.
+  void RecordComparisonShed(const Attribution& to);
+
+  // Takes out what was recorded since the last call, one delta for each (migration, generation, epoch,
+  // contract revision, bucket), in that order.
+  std::vector<domain::TelemetryDelta> Collect();
+
+  // Everything recorded so far for one migration, collected or not: what the control plane will hold once
+  // every report is acknowledged.
+  domain::WindowStats Totals(uint32_t migration_index) const;
+
+ private:
+  struct Cell;
+  struct Shard;
+
+  template <typename Update>
+  void Record(const Attribution& to, Update&& update);
+  void AddSamples(Cell& cell, const Attribution& to, uint64_t salt_seed, const ComparisonRecord& record,
+                  absl::Time now);
+
+  const TelemetryOptions options_;
+  const Clock* const clock_;
+  std::unique_ptr<std::array<Shard, internal::kThreadShards>> shards_;
+  // Lock order: a shard's mutex before totals_mutex_.
+  mutable Mutex totals_mutex_;
+  std::vector<domain::WindowStats> collected_totals_ ABSL_GUARDED_BY(totals_mutex_);
+};
+
+}  // namespace lockstep
