@@ -23,13 +23,14 @@ inline constexpr std::array<CommandKind, 7> kAllCommands = {
     CommandKind::kStart,    CommandKind::kAdvance, CommandKind::kPause,    CommandKind::kResume,
     CommandKind::kRollback, CommandKind::kAbort,   CommandKind::kSetWeight};
 
-absl::string_view CommandName(CommandKind kind);  // "advance"
+absl::string_view CommandName(CommandKind kind);  // "advance", "set-weight"
 
 // What a person asks for.
 struct Command {
   CommandKind kind = CommandKind::kStart;
-  uint32_t weight = 0;           // kSetWeight: the read weight, in buckets
-  // kAdvance, or a kSetWeight that raises: go on although the gate does not say ADVANCE. Needs a reason.
+  uint32_t weight = 0;  // kSetWeight: the read weight, in buckets; 0 = nothing but pins reads from new
+  // kAdvance, or a kSetWeight that raises: go on although the gate holds. Needs a reason. A gate that says
+  // ROLL_BACK can't be overridden: a rollback outranks everything.
   bool override_gate = false;
   std::string reason;
 };
@@ -41,27 +42,63 @@ struct GateVerdict {
 
 using Trigger = std::variant<Command, GateVerdict>;
 
-// The change to commit. Only fields that change are set.
+// The change to commit.
 struct Transition {
-  std::string action;            // "advance", "rollback", ...: for the decision record and metrics
-  std::optional<RoutingState> target;  // next routing state, epoch not yet assigned; nothing: routing is unchanged
+  std::string action;  // "advance", "rollback", "succeed", ...: for the decision record and metrics
+  // The next routing state, epoch not yet assigned; it replaces whatever is pending. Nothing: routing, and
+  // what is pending, stay as they are.
+  std::optional<RoutingState> target;
+  // To be published first, when `target` can't follow the published state directly (abort from SHADOW_READ or
+  // CANARY_READ: first DUAL_WRITE, then OFF). It may coexist with the published state and with `target`,
+  // which becomes pending.
+  std::optional<RoutingState> via;
+  // Where the migration stands afterwards, changed or not.
   RunState run_state = RunState::kDraft;
   int step = -1;
-  bool new_generation = false;   // evidence and coverage are void
-  std::string reason;            // one sentence
-  std::optional<GateResult> evidence;  // what the verdict rested on
+  bool new_generation = false;  // evidence and coverage are void; `target` has the new generation
+  // Evidence gathered so far no longer counts, not even what carries over between steps, and the bake time
+  // starts anew. With a `target` the bake time starts anew in any case, when it is published.
+  bool restart_evidence = false;
+  std::string reason;                  // one sentence
+  std::optional<GateResult> evidence;  // the gate's result at that time, if there was one
 };
 
 // Pure. `gate` is the newest evaluation (null: none yet), which an advance without override must satisfy.
-// Refusals: FAILED_PRECONDITION that says from where, to where and what is allowed instead (or, for a gate that
-// holds, check, value, bound, n and needed n); INVALID_ARGUMENT for a command that is malformed in itself (weight
-// out of range, override without reason). A verdict that changes nothing yields nullopt.
+// Refusals: FAILED_PRECONDITION that says from where, to where and what is allowed instead (or, for a gate
+// that holds, which checks and guards, with their numbers); INVALID_ARGUMENT for a command that is malformed
+// in itself (weight out of range, override without reason). Both carry an ErrorInfo (core/base/error_info.h)
+// with reason ILLEGAL_TRANSITION, GATE_HOLDS, GATE_ROLLS_BACK, FENCE_WAITS, COOL_DOWN, REASON_REQUIRED or
+// INVALID_ARGUMENT. A verdict that changes nothing yields nullopt; a verdict is never refused.
 //
-// A rollback outranks everything: from DUAL_WRITE to CANARY_READ it is always granted.
+//   start      DRAFT at OFF: to the plan's first step.
+//   advance    RUNNING, nothing pending, gate ADVANCE or override: to the next step; from the last one
+//   SUCCEEDED.
+//              With a weight below the step's own (set by hand) that weight comes first. A verdict does the
+//              same, unless the step is manual.
+//   pause      RUNNING to PAUSED. What is pending is published all the same.
+//   resume     PAUSED or (after the plan's cool-down) ROLLED_BACK to RUNNING, at the last step of the stage
+//   where it
+//              stands; from OFF at the first step. Evidence starts anew after a rollback, and when a check is
+//              breached, which needs a reason.
+//   rollback   DUAL_WRITE to CANARY_READ in any run state, always granted: one stage back, reading and
+//   writing as
+//              before, ROLLED_BACK. Reaching OFF starts a new generation.
+//   abort      DUAL_WRITE to CANARY_READ in any run state: to OFF and DRAFT, with a new generation.
+//   set-weight CANARY_READ and RUNNING, PAUSED or SUCCEEDED. Lowering is always granted and pauses, so that
+//   the gate
+//              does not undo it. Raising needs the gate's ADVANCE and goes to the next step's weight at most,
+//              or an override. The step becomes the last CANARY_READ step whose weight is reached.
+//   ROLL_BACK  by action. rollback: as the command, when RUNNING, PAUSED or SUCCEEDED. pause: RUNNING or
+//   SUCCEEDED to
+//              PAUSED. notify: nothing.
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
                                                const GateResult* gate, absl::Time now);
 
-// The commands that Plan would grant now, for error messages and for the CLI.
+// The commands that Plan would grant now (set-weight: some weight), for error messages and for the CLI.
 std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateResult* gate, absl::Time now);
+
+// The migration's routing state for `stage` at `read_weight` (CANARY_READ only), epoch 0: salt and pins of
+// the migration, comparison weight and generation as published.
+RoutingState TargetState(const Migration& migration, Stage stage, uint32_t read_weight);
 
 }  // namespace lockstep::domain

@@ -1,0 +1,514 @@
+#include "core/domain/transition.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/check.h"
+#include "core/base/error_info.h"
+#include "core/base/status_macros.h"
+#include "core/domain/bucketing.h"
+#include "core/domain/compatibility.h"
+
+namespace lockstep::domain {
+namespace {
+
+using Result = absl::StatusOr<std::optional<Transition>>;
+
+// What every rule looks at.
+struct Situation {
+  const Migration& migration;
+  const GateResult* gate;
+  absl::Time now;
+
+  Stage stage() const { return migration.published.stage; }
+  const std::vector<PlanStep>& steps() const { return migration.plan.steps; }
+  bool step_exists() const {
+    return migration.step >= 0 && static_cast<size_t>(migration.step) < steps().size();
+  }
+  const PlanStep& step() const { return steps()[static_cast<size_t>(migration.step)]; }
+  bool is_last_step() const { return static_cast<size_t>(migration.step) + 1 == steps().size(); }
+  Verdict verdict() const { return gate == nullptr ? Verdict::kHold : gate->verdict; }
+};
+
+bool IsBlank(absl::string_view text) { return absl::StripAsciiWhitespace(text).empty(); }
+
+// Where a rollback is possible in this version: the stages in which the old side has every write.
+bool HasWayBack(Stage stage) { return stage >= Stage::kDualWrite && stage <= Stage::kCanaryRead; }
+
+std::string DescribeState(Stage stage, uint32_t weight) {
+  if (stage != Stage::kCanaryRead) return std::string(StageName(stage));
+  return absl::StrCat(StageName(stage), " with ", weight * 100.0 / kBucketCount, " % of reads");
+}
+
+// "step 3 of 7 (CANARY_READ with 5 % of reads)"; steps are counted from 1 for people.
+std::string DescribeStep(const MigrationPlan& plan, int step) {
+  const PlanStep& at = plan.steps[static_cast<size_t>(step)];
+  return absl::StrCat("step ", step + 1, " of ", plan.steps.size(), " (", DescribeState(at.stage, at.weight),
+                      ")");
+}
+
+int LastStepAt(const MigrationPlan& plan, Stage stage) {
+  for (size_t i = plan.steps.size(); i > 0; --i) {
+    if (plan.steps[i - 1].stage == stage) return static_cast<int>(i - 1);
+  }
+  return -1;
+}
+
+// The last CANARY_READ step whose weight `weight` reaches, or the first one.
+int StepAtWeight(const MigrationPlan& plan, uint32_t weight, int otherwise) {
+  int found = -1;
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    if (plan.steps[i].stage != Stage::kCanaryRead) continue;
+    if (found >= 0 && plan.steps[i].weight > weight) break;
+    found = static_cast<int>(i);
+  }
+  return found >= 0 ? found : otherwise;
+}
+
+absl::Status Refusal(absl::string_view reason, absl::string_view why,
+                     std::vector<PreconditionViolation> violations) {
+  return WithErrorInfo(absl::FailedPreconditionError(why),
+                       {.reason = std::string(reason),
+                        .metadata = {},
+                        .field_violations = {},
+                        .precondition_violations = std::move(violations)});
+}
+
+absl::Status IllegalTransition(const Situation& s, absl::string_view why) {
+  return Refusal("ILLEGAL_TRANSITION", why, {{"STAGE", std::string(StageName(s.stage())), std::string(why)}});
+}
+
+absl::Status Malformed(absl::string_view reason, absl::string_view field, absl::string_view why) {
+  return WithErrorInfo(absl::InvalidArgumentError(why),
+                       {.reason = std::string(reason),
+                        .metadata = {},
+                        .field_violations = {{std::string(field), std::string(why)}},
+                        .precondition_violations = {}});
+}
+
+absl::Status FenceWaits(const Situation& s) {
+  const std::string why =
+      absl::StrCat(StageName(s.migration.pending->stage), " is committed but not published: for ",
+                   absl::FormatDuration(absl::Floor(
+                       std::max(s.now - s.migration.pending_since, absl::ZeroDuration()), absl::Seconds(1))),
+                   " it has waited for instances that may still act on an earlier state");
+  return Refusal("FENCE_WAITS", why,
+                 {{"FENCE_WAITS", std::string(StageName(s.migration.pending->stage)), why}});
+}
+
+absl::Status GateHolds(const Situation& s) {
+  if (s.gate == nullptr) {
+    const std::string why =
+        "the gate has not evaluated this step yet; wait for it, or override with a reason";
+    return Refusal("GATE_HOLDS", why, {{"GATE_HOLDS", "gate", why}});
+  }
+  const bool rolls_back = s.gate->verdict == Verdict::kRollBack;
+  const absl::string_view type = rolls_back ? "GATE_ROLLS_BACK" : "GATE_HOLDS";
+  std::vector<PreconditionViolation> violations;
+  for (const Guard& guard : s.gate->guards)
+    violations.push_back({std::string(type), guard.name, guard.sentence});
+  for (const CheckResult& check : s.gate->checks) {
+    if (check.advisory || check.verdict == Verdict::kAdvance) continue;
+    violations.push_back({std::string(type), check.check, check.sentence});
+  }
+  if (s.gate->bake_remaining > absl::ZeroDuration()) {
+    violations.push_back(
+        {std::string(type), "min_bake",
+         absl::StrCat(absl::FormatDuration(s.gate->bake_remaining), " of the minimum bake time left")});
+  }
+  return Refusal(type,
+                 absl::StrCat(rolls_back ? "the gate says ROLL_BACK, which no override passes over: "
+                                         : "the gate holds: ",
+                              s.gate->sentence),
+                 std::move(violations));
+}
+
+Transition MakeTransition(const Situation& s, absl::string_view action, RunState run_state, int step,
+                          std::string reason) {
+  Transition transition;
+  transition.action = std::string(action);
+  transition.run_state = run_state;
+  transition.step = step;
+  transition.reason = std::move(reason);
+  if (s.gate != nullptr) transition.evidence = *s.gate;
+  return transition;
+}
+
+std::string ReasonOr(const Command& command, std::string otherwise) {
+  if (IsBlank(command.reason)) return otherwise;
+  return command.override_gate ? absl::StrCat("gate overridden: ", command.reason) : command.reason;
+}
+
+void GoToOff(const Situation& s, Transition& transition) {
+  transition.target = TargetState(s.migration, Stage::kOff, 0);
+  transition.target->generation = s.migration.published.generation + 1;
+  transition.new_generation = true;
+  transition.step = -1;
+}
+
+// The first step, from OFF.
+Transition BeginPlan(const Situation& s, absl::string_view action, std::string reason) {
+  Transition transition = MakeTransition(s, action, RunState::kRunning, 0, std::move(reason));
+  transition.target = TargetState(s.migration, s.steps()[0].stage, s.steps()[0].weight);
+  transition.restart_evidence = true;
+  return transition;
+}
+
+// From the current step onwards; the caller has made sure that this is allowed.
+Transition MoveOn(const Situation& s, std::string reason) {
+  const RoutingState& published = s.migration.published;
+  if (published.stage == s.step().stage && published.read_weight >= s.step().weight) {
+    if (s.is_last_step()) {
+      return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
+    }
+    Transition transition =
+        MakeTransition(s, "advance", RunState::kRunning, s.migration.step + 1, std::move(reason));
+    const PlanStep& next = s.steps()[static_cast<size_t>(transition.step)];
+    // Never below what was set by hand.
+    transition.target = TargetState(s.migration, next.stage, std::max(next.weight, published.read_weight));
+    return transition;
+  }
+  Transition transition =
+      MakeTransition(s, "advance", RunState::kRunning, s.migration.step, std::move(reason));
+  transition.target = TargetState(s.migration, s.step().stage, s.step().weight);
+  return transition;
+}
+
+Transition RollBack(const Situation& s, std::string reason) {
+  const Stage to = *LadderRowOf(s.stage()).roll_back_to;
+  Transition transition = MakeTransition(s, "rollback", RunState::kRolledBack,
+                                         LastStepAt(s.migration.plan, to), std::move(reason));
+  if (to == Stage::kOff) {
+    GoToOff(s, transition);
+  } else {
+    transition.target = TargetState(s.migration, to, 0);
+  }
+  transition.restart_evidence = true;
+  return transition;
+}
+
+absl::Status CheckWellFormed(const Command& command) {
+  const bool may_override = command.kind == CommandKind::kAdvance || command.kind == CommandKind::kSetWeight;
+  if (command.override_gate && !may_override) {
+    return Malformed("INVALID_ARGUMENT", "override_gate",
+                     absl::StrCat(CommandName(command.kind), " takes no override: it does not ask the gate"));
+  }
+  if (command.override_gate && IsBlank(command.reason)) {
+    return Malformed("REASON_REQUIRED", "reason",
+                     "an override needs a reason; it goes into the decision record");
+  }
+  if (command.kind == CommandKind::kSetWeight && command.weight > kBucketCount) {
+    return Malformed("INVALID_ARGUMENT", "weight",
+                     absl::StrCat("weight ", command.weight, " is more than ", kBucketCount, " (100 %)"));
+  }
+  return absl::OkStatus();
+}
+
+Result Start(const Situation& s, const Command& command) {
+  if (s.migration.run_state != RunState::kDraft) {
+    return IllegalTransition(s, s.migration.run_state == RunState::kRolledBack
+                                    ? "only a DRAFT is started; after a rollback, resume it"
+                                    : "only a DRAFT is started; this migration has been");
+  }
+  if (s.migration.pending.has_value()) return FenceWaits(s);
+  if (s.stage() != Stage::kOff) return IllegalTransition(s, "a migration starts from OFF only");
+  if (s.steps().empty()) return IllegalTransition(s, "its plan has no steps");
+  return BeginPlan(s, "start",
+                   ReasonOr(command, absl::StrCat("started with ", DescribeStep(s.migration.plan, 0))));
+}
+
+// What advancing asks of the migration itself, whoever wants it and whatever the gate says.
+absl::Status CheckMayMoveOn(const Situation& s) {
+  switch (s.migration.run_state) {
+    case RunState::kDraft:
+      return IllegalTransition(s, "it has not been started");
+    case RunState::kPaused:
+      return IllegalTransition(s, "it is paused; resume it first");
+    case RunState::kRolledBack:
+      return IllegalTransition(s, "it was rolled back; resume it first");
+    case RunState::kSucceeded:
+      return IllegalTransition(s, "the last step of the plan has passed; add steps to the plan to go on");
+    case RunState::kRunning:
+      break;
+  }
+  if (s.migration.pending.has_value()) return FenceWaits(s);
+  if (!s.step_exists()) {
+    return IllegalTransition(
+        s, absl::StrCat("the plan has no step ", s.migration.step + 1, "; correct the plan"));
+  }
+  return absl::OkStatus();
+}
+
+Result Advance(const Situation& s, const Command& command) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckMayMoveOn(s));
+  const bool may_override = command.override_gate && s.verdict() == Verdict::kHold;
+  if (s.verdict() != Verdict::kAdvance && !may_override) return GateHolds(s);
+  return MoveOn(s, ReasonOr(command, absl::StrCat("advanced by hand from ",
+                                                  DescribeStep(s.migration.plan, s.migration.step))));
+}
+
+Result Pause(const Situation& s, const Command& command) {
+  if (s.migration.run_state != RunState::kRunning) {
+    return IllegalTransition(s, "only a RUNNING migration is paused; this one does not move by itself");
+  }
+  return MakeTransition(s, "pause", RunState::kPaused, s.migration.step, ReasonOr(command, "paused by hand"));
+}
+
+Result Resume(const Situation& s, const Command& command) {
+  const bool after_rollback = s.migration.run_state == RunState::kRolledBack;
+  if (!after_rollback && s.migration.run_state != RunState::kPaused) {
+    return IllegalTransition(s, "only a PAUSED or ROLLED_BACK migration is resumed");
+  }
+  const absl::Time resumable = s.migration.rolled_back_at + s.migration.plan.cool_down;
+  if (after_rollback && s.now < resumable) {
+    const std::string why =
+        absl::StrCat("the cool-down after the rollback lasts another ",
+                     absl::FormatDuration(absl::Ceil(resumable - s.now, absl::Seconds(1))));
+    return Refusal("COOL_DOWN", why, {{"COOL_DOWN", "plan.cool_down", why}});
+  }
+  if (after_rollback && s.migration.pending.has_value()) return FenceWaits(s);
+  if (s.stage() == Stage::kOff) {
+    if (s.migration.pending.has_value()) return FenceWaits(s);
+    if (s.steps().empty()) return IllegalTransition(s, "its plan has no steps");
+    return BeginPlan(s, "resume",
+                     ReasonOr(command, absl::StrCat("resumed with ", DescribeStep(s.migration.plan, 0))));
+  }
+  const int step = after_rollback ? LastStepAt(s.migration.plan, s.stage()) : s.migration.step;
+  if (step < 0 || static_cast<size_t>(step) >= s.steps().size()) {
+    return IllegalTransition(
+        s, absl::StrCat("the plan has no step at ", StageName(s.stage()), "; correct the plan"));
+  }
+  const bool breached = !after_rollback && s.verdict() == Verdict::kRollBack;
+  if (breached && IsBlank(command.reason)) {
+    return Refusal(
+        "REASON_REQUIRED",
+        absl::StrCat("a check is breached and its evidence would start anew; say why: ", s.gate->sentence),
+        {{"GATE_ROLLS_BACK", "gate", s.gate->sentence}});
+  }
+  Transition transition =
+      MakeTransition(s, "resume", RunState::kRunning, step,
+                     ReasonOr(command, absl::StrCat("resumed at ", DescribeStep(s.migration.plan, step))));
+  transition.restart_evidence = after_rollback || breached;
+  return transition;
+}
+
+// Why neither a rollback nor an abort is possible at this stage.
+absl::Status NoWayBack(const Situation& s) {
+  switch (s.stage()) {
+    case Stage::kOff:
+      return IllegalTransition(
+          s, "it is at OFF, where nothing is written to the new side: there is nothing to undo");
+    case Stage::kCutover:
+      return IllegalTransition(s, "moving write authority back is not available in this version");
+    case Stage::kNewOnly:
+    case Stage::kComplete:
+      return IllegalTransition(s, "the old side no longer has every write: there is no way back");
+    case Stage::kDualWrite:
+    case Stage::kShadowRead:
+    case Stage::kCanaryRead:
+      break;
+  }
+  LOCKSTEP_CHECK(false, "the stage has a way back");
+  return absl::InternalError("");
+}
+
+Result Rollback(const Situation& s, const Command& command) {
+  if (!HasWayBack(s.stage())) return NoWayBack(s);
+  return RollBack(
+      s, ReasonOr(command, absl::StrCat("rolled back by hand from ",
+                                        DescribeState(s.stage(), s.migration.published.read_weight))));
+}
+
+Result Abort(const Situation& s, const Command& command) {
+  if (!HasWayBack(s.stage())) return NoWayBack(s);
+  Transition transition = MakeTransition(
+      s, "abort", RunState::kDraft, -1,
+      ReasonOr(command, absl::StrCat("aborted by hand at ",
+                                     DescribeState(s.stage(), s.migration.published.read_weight))));
+  GoToOff(s, transition);
+  if (!MayCoexist(s.migration.published, *transition.target)) {
+    transition.via = TargetState(s.migration, Stage::kDualWrite, 0);
+  }
+  transition.restart_evidence = true;
+  return transition;
+}
+
+// The highest weight that the gate's ADVANCE at this step allows.
+uint32_t CertifiedWeight(const Situation& s) {
+  if (!s.step_exists()) return 0;
+  const bool has_next = !s.is_last_step();
+  const uint32_t next = has_next ? s.steps()[static_cast<size_t>(s.migration.step) + 1].weight : 0;
+  return std::max(s.step().weight, next);
+}
+
+Result SetWeight(const Situation& s, const Command& command) {
+  const uint32_t current = s.migration.published.read_weight;
+  if (s.stage() != Stage::kCanaryRead)
+    return IllegalTransition(s, "only CANARY_READ has a weight that can be set");
+  if (s.migration.run_state == RunState::kDraft || s.migration.run_state == RunState::kRolledBack) {
+    return IllegalTransition(s, "the weight of a migration that is not under way can't be set");
+  }
+  if (command.weight == current)
+    return IllegalTransition(s, absl::StrCat("its weight is ", current, " already"));
+  RunState run_state = RunState::kPaused;
+  if (command.weight > current) {
+    if (s.migration.pending.has_value()) return FenceWaits(s);
+    const bool may_override = command.override_gate && s.verdict() == Verdict::kHold;
+    if (s.verdict() != Verdict::kAdvance && !may_override) return GateHolds(s);
+    if (!command.override_gate && command.weight > CertifiedWeight(s)) {
+      return IllegalTransition(
+          s, absl::StrCat("the gate's ADVANCE at this step allows a weight of ", CertifiedWeight(s),
+                          " at most; ", command.weight, " takes an override with a reason"));
+    }
+    run_state = s.migration.run_state;
+  }
+  Transition transition = MakeTransition(
+      s, "set-weight", run_state, StepAtWeight(s.migration.plan, command.weight, s.migration.step),
+      ReasonOr(command, absl::StrCat("weight set by hand from ", current, " to ", command.weight)));
+  transition.target = TargetState(s.migration, Stage::kCanaryRead, command.weight);
+  return transition;
+}
+
+Result PlanCommand(const Situation& s, const Command& command) {
+  LOCKSTEP_RETURN_IF_ERROR(CheckWellFormed(command));
+  switch (command.kind) {
+    case CommandKind::kStart:
+      return Start(s, command);
+    case CommandKind::kAdvance:
+      return Advance(s, command);
+    case CommandKind::kPause:
+      return Pause(s, command);
+    case CommandKind::kResume:
+      return Resume(s, command);
+    case CommandKind::kRollback:
+      return Rollback(s, command);
+    case CommandKind::kAbort:
+      return Abort(s, command);
+    case CommandKind::kSetWeight:
+      return SetWeight(s, command);
+  }
+  LOCKSTEP_CHECK(false, "not an enumerator of CommandKind");
+  return std::nullopt;
+}
+
+std::optional<Transition> PlanBreach(const Situation& s) {
+  const RunState run_state = s.migration.run_state;
+  const bool moving = run_state == RunState::kRunning || run_state == RunState::kSucceeded;
+  switch (s.gate->action) {
+    case BreachAction::kRollback:
+      if (!HasWayBack(s.stage()) || (!moving && run_state != RunState::kPaused)) return std::nullopt;
+      return RollBack(s, s.gate->sentence);
+    case BreachAction::kPause:
+      if (!moving) return std::nullopt;
+      return MakeTransition(s, "pause", RunState::kPaused, s.migration.step, s.gate->sentence);
+    case BreachAction::kNotify:
+      break;
+  }
+  return std::nullopt;
+}
+
+std::optional<Transition> PlanVerdict(const Situation& s) {
+  switch (s.gate->verdict) {
+    case Verdict::kAdvance:
+      if (!CheckMayMoveOn(s).ok() || s.step().manual) return std::nullopt;
+      return MoveOn(s, s.gate->sentence);
+    case Verdict::kHold:
+      return std::nullopt;
+    case Verdict::kRollBack:
+      return PlanBreach(s);
+  }
+  return std::nullopt;
+}
+
+// Adds what every refusal says: what was asked, where the migration stands, what is allowed instead.
+absl::Status Decorate(const Situation& s, const Command& command, const absl::Status& refusal) {
+  std::vector<absl::string_view> allowed;
+  for (const CommandKind kind : AllowedCommands(s.migration, s.gate, s.now))
+    allowed.push_back(CommandName(kind));
+  const std::string where = absl::StrCat(
+      s.migration.name, " is ", RunStateName(s.migration.run_state), " at ",
+      s.stage() == Stage::kCanaryRead ? DescribeState(s.stage(), s.migration.published.read_weight)
+                                      : std::string(StageName(s.stage())));
+  ErrorInfo info = GetErrorInfo(refusal).value_or(ErrorInfo{});
+  info.metadata = {{"migration", s.migration.name},
+                   {"command", std::string(CommandName(command.kind))},
+                   {"stage", std::string(StageName(s.stage()))},
+                   {"run_state", std::string(RunStateName(s.migration.run_state))},
+                   {"allowed", absl::StrJoin(allowed, ",")}};
+  const std::string message =
+      absl::StrCat(CommandName(command.kind), " refused: ", where, ": ", refusal.message(),
+                   absl::EndsWith(refusal.message(), ".") ? " " : ". ",
+                   allowed.empty() ? "No command is allowed now."
+                                   : absl::StrCat("Allowed now: ", absl::StrJoin(allowed, ", "), "."));
+  return WithErrorInfo(absl::Status(refusal.code(), message), info);
+}
+
+}  // namespace
+
+absl::string_view CommandName(CommandKind kind) {
+  switch (kind) {
+    case CommandKind::kStart:
+      return "start";
+    case CommandKind::kAdvance:
+      return "advance";
+    case CommandKind::kPause:
+      return "pause";
+    case CommandKind::kResume:
+      return "resume";
+    case CommandKind::kRollback:
+      return "rollback";
+    case CommandKind::kAbort:
+      return "abort";
+    case CommandKind::kSetWeight:
+      return "set-weight";
+  }
+  return "";
+}
+
+RoutingState TargetState(const Migration& migration, Stage stage, uint32_t read_weight) {
+  const RoutingState& published = migration.published;
+  RoutingState target = StateOfStage(stage, read_weight);
+  target.generation = published.generation;
+  target.comparison_weight = published.comparison_weight;
+  target.salt_seed = SaltSeed(migration.salt);
+  if (published.pins != nullptr && *published.pins == migration.pins) {
+    target.pins = published.pins;
+  } else if (!migration.pins.empty()) {
+    target.pins = std::make_shared<const Pins>(migration.pins);
+  }
+  return target;
+}
+
+absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
+                                               const GateResult* gate, absl::Time now) {
+  if (const auto* verdict = std::get_if<GateVerdict>(&trigger)) {
+    return PlanVerdict(Situation{migration, &verdict->result, now});
+  }
+  const auto& command = std::get<Command>(trigger);
+  const Situation situation{migration, gate, now};
+  Result result = PlanCommand(situation, command);
+  if (absl::IsFailedPrecondition(result.status())) return Decorate(situation, command, result.status());
+  return result;
+}
+
+std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateResult* gate, absl::Time now) {
+  const Situation situation{migration, gate, now};
+  std::vector<CommandKind> allowed;
+  for (const CommandKind kind : kAllCommands) {
+    Command command;
+    command.kind = kind;
+    command.reason = "asked for";
+    if (kind == CommandKind::kSetWeight) {
+      // Lowering is always granted where anything is; at 0 only raising is left.
+      command.weight = migration.published.read_weight > 0 ? 0 : CertifiedWeight(situation);
+    }
+    if (PlanCommand(situation, command).ok()) allowed.push_back(kind);
+  }
+  return allowed;
+}
+
+}  // namespace lockstep::domain
