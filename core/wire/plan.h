@@ -1,0 +1,19 @@
+// The plan of a migration.
+#pragma once
+
+#include "core/domain/plan.h"
+#include "core/wire/violations.h"
+#include "lockstep/v1/migration.pb.h"
+
+namespace lockstep::wire {
+
+v1::Plan ToProto(const domain::MigrationPlan& plan);
+
+// Converts, with violations only for what has no counterpart in the domain (unknown enums, impossible
+// durations): what was stored stays readable when limits change. An alpha of 0 becomes its default.
+domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Violations& violations);
+
+// The API's limits, and domain::ValidatePlan. `plan` is what ReadPlan made of the input.
+void CheckPlan(const domain::MigrationPlan& plan, const FieldPath& path, Violations& violations);
+
+}  // namespace lockstep::wire
