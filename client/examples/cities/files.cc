@@ -44,7 +44,7 @@ absl::Status WriteFile(const std::string& path, absl::string_view content) {
   const int write_error = errno;
   const bool closed = std::fclose(file.release()) == 0;
   if (!written || !closed) {
-    const absl::Status status = FileError(written ? errno : write_error, temporary, "writing");
+    absl::Status status = FileError(written ? errno : write_error, temporary, "writing");
     std::remove(temporary.c_str());
     return status;
   }

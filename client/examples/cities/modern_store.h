@@ -39,7 +39,8 @@ struct WriteStamp {
   int64_t version = 0;
   MapperVersion mapper = MapperVersion::kCorrect;
 
-  auto operator<=>(const WriteStamp&) const = default;
+  // clang-tidy 14 takes the 0 of the generated comparison for a null pointer.
+  auto operator<=>(const WriteStamp&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 // A row, or the wish to have it so. `city` is empty for a tombstone; else `city->id` is `id`.

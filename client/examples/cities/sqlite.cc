@@ -49,7 +49,7 @@ absl::StatusOr<SqliteDb> SqliteDb::Open(const std::string& path, const SqliteOpt
   const int result = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
   SqliteDb db(path, handle);  // even a failed open may return a handle to close
   if (result != SQLITE_OK) {
-    const absl::Status status = SqliteError(handle, result, absl::StrCat("opening ", path));
+    absl::Status status = SqliteError(handle, result, absl::StrCat("opening ", path));
     if (options.create_if_missing || !absl::IsNotFound(status)) return status;
     return absl::NotFoundError(absl::StrCat(path, ": no such ", schema.kind));
   }

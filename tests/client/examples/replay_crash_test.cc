@@ -2,10 +2,10 @@
 // SIGKILL at every possible step. Started again, it repeats its log from the start with the same idempotency
 // keys; in the end both sides hold the expected data and nothing acknowledged is lost.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
