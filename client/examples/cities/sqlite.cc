@@ -68,7 +68,7 @@ absl::Status SqliteDb::EnterWalMode(absl::Duration timeout) {
   // The switch itself does not wait for locks as other statements do, and several services start at once.
   const absl::Time give_up = absl::Now() + timeout;
   while (true) {
-    const absl::Status status = Exec("PRAGMA journal_mode = WAL");
+    absl::Status status = Exec("PRAGMA journal_mode = WAL");
     if (!absl::IsUnavailable(status) || absl::Now() >= give_up) return status;
     absl::SleepFor(absl::Milliseconds(10));
   }
