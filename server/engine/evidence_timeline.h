@@ -1,9 +1,10 @@
 // Which stretch of time is evidence for which step, derived from a migration's decision records alone, so
 // that a restarted server goes on with the same evidence.
 //
-// Evidence starts anew (a reset) with a new generation, an edit of the plan or of the contract, and when a
-// rolled back migration goes on. A rollback ends it. Each step after that adds a segment, whose evidence
-// carries over what gate.md (e) lets it carry over.
+// A reset (start, edit of the plan or of the contract, going on after a rollback or after a breach) starts
+// evidence anew; a rollback or an abort ends it; every other publish adds a segment, whose evidence carries
+// over what gate.md (e) lets it carry over. That is what domain::Transition::restart_evidence says, read off
+// the records.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct EvidenceSegment {
   bool operator==(const EvidenceSegment&) const = default;
 };
 
-// The actions of decision records that void the evidence.
+// Actions of decision records for edits of the definition. The last two void the evidence.
+inline constexpr char kActionUpdate[] = "update";
 inline constexpr char kActionUpdatePlan[] = "update_plan";
 inline constexpr char kActionUpdateContract[] = "update_contract";
 
@@ -35,16 +37,15 @@ class EvidenceTimeline {
   uint64_t id() const { return id_; }
   // Telemetry of operations routed under an older epoch than this is not evidence.
   uint64_t first_epoch() const { return first_epoch_; }
+  // Start of the first segment; InfiniteFuture while nothing is evidence.
+  absl::Time begin() const { return segments_.empty() ? absl::InfiniteFuture() : segments_.front().from; }
   // In order of time; empty while nothing is evidence (OFF, rolled back). The last is the step that is
   // published.
   const std::vector<EvidenceSegment>& segments() const { return segments_; }
 
  private:
-  void Reset(const domain::DecisionRecord& record);
-
   uint64_t id_ = 0;
   uint64_t first_epoch_ = 0;
-  bool rolled_back_ = false;
   std::vector<EvidenceSegment> segments_;
 };
 

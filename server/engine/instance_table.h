@@ -63,7 +63,8 @@ struct InstanceCounts {
   uint64_t disconnected = 0;  // enrolled, so fences count them, but not connected
 };
 
-// Thread-safe. Lock order: the registry's lock before this one; no call is made while it is held.
+// Thread-safe. Lock order: the registry's lock, write_mutex_, mutex_. Only the first two are held through a
+// commit.
 class InstanceTable {
  public:
   // Owns none of the arguments.
@@ -102,49 +103,54 @@ class InstanceTable {
   std::vector<InstanceView> List(absl::string_view migration) const;
   // The lowest recorded epoch; nothing when no instance is enrolled for it.
   std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration) const;
+  // Of every instance.
   InstanceCounts Counts() const;
 
-  // A migration was created with its first state published, or deleted. Called with the registry's lock held.
+  // The instances that enrolled for `migration` before it existed (and have no record for it) start at
+  // `first_epoch`. Called with the registry's lock held, before anybody can be sent the migration.
   void MigrationCreated(const std::string& migration, uint64_t first_epoch);
+  // Records for a deleted migration are dropped; who enrolled for it stays enrolled should it be created
+  // again.
   void MigrationDeleted(const std::string& migration);
 
-  // Adds what is not durable yet about the instances of `migration` to `batch`. Call Written with the result
-  // after the commit succeeded; after a failed one the rows simply stay to be written.
-  struct Pending {
-    std::vector<std::pair<std::string, uint64_t>> rows;  // instance, version of its row
-  };
-  Pending AppendPending(absl::string_view migration, store::WriteBatch* batch) const;
-  void Written(const Pending& pending);
+  // Commits `batch` together with what is not durable yet about the instances of `migration`: the
+  // acknowledgements that a publish relies on. Errors: those of Store::Commit.
+  absl::StatusOr<uint64_t> CommitWith(absl::string_view migration, store::WriteBatch batch);
   // Writes whatever is not durable yet, in one commit. For a periodic call.
   absl::Status Flush();
 
  private:
-  struct PerMigration {
-    uint64_t sent_epoch = 0;
-  };
   struct Row {
     domain::Enrolment enrolment;
     uint64_t version = 1;          // of `enrolment`
     uint64_t written_version = 0;  // the version that is durable
     bool connected = false;
     ConnectionId connection = 0;
-    absl::flat_hash_map<std::string, PerMigration> per_migration;
+    absl::flat_hash_map<std::string, uint64_t> sent_epochs;  // over the present connection
     absl::Time last_seen = absl::InfinitePast();
     std::string last_nack;
   };
 
+  using Rows = std::map<std::string, Row>;
+  // What a commit holds: instances and the versions of their rows.
+  using Written = std::vector<std::pair<std::string, uint64_t>>;
+
   absl::StatusOr<Row*> FindConnected(const std::string& instance_id, ConnectionId connection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AppendRow(const std::string& instance_id, const Row& row, store::WriteBatch* batch,
+                 Written* written) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<uint64_t> CommitRows(store::WriteBatch batch, const Written& written)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_) ABSL_LOCKS_EXCLUDED(mutex_);
 
   store::Store* const store_;
   const store::RecordCodec* const codec_;
   const Clock* const clock_;
 
+  // Held through every commit of rows, so that an older version of a row can't overwrite a newer one.
+  Mutex write_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable Mutex mutex_;
   ConnectionId next_connection_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::map<std::string, Row> rows_ ABSL_GUARDED_BY(mutex_);
-  // Serialises writers of rows, so that an older version can't overwrite a newer one. Before mutex_.
-  mutable Mutex write_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  Rows rows_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lockstep::engine

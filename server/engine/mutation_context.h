@@ -11,8 +11,10 @@ struct Principal {
   bool operator==(const Principal&) const = default;
 };
 
-// The gate loop acts under this name; so do publishes that become possible later.
+// The gate's verdicts are applied under this name.
 inline constexpr char kGatePrincipal[] = "gate";
+// Publishes that an acknowledgement, a leave or an expiry made possible.
+inline constexpr char kFencePrincipal[] = "fence";
 
 struct MutationContext {
   Principal principal;

@@ -16,7 +16,7 @@
 //   ALREADY_EXISTS      MIGRATION_ALREADY_EXISTS
 //   ABORTED             ETAG_MISMATCH (metadata "etag": the present one); nothing was written
 //   INVALID_ARGUMENT    INVALID_ARGUMENT with field violations; REQUEST_ID_REUSED
-//   FAILED_PRECONDITION what domain::Plan refuses; PLAN_STEP_IN_USE; MIGRATION_ACTIVE (delete)
+//   FAILED_PRECONDITION what domain::Plan refuses; PLAN_IN_USE (update); MIGRATION_ACTIVE (delete)
 //   UNAVAILABLE         STORE_FAILED: a commit's outcome is unknown, so nothing can be built on the state in
 //   memory.
 //                       health() says so, and the process has to be restarted.
@@ -87,7 +87,8 @@ struct MigrationUpdate {
 struct TelemetryTarget {
   uint64_t generation = 0;
   uint64_t contract_revision = 0;
-  uint64_t first_evidence_epoch = 0;  // EvidenceTimeline::first_epoch
+  uint64_t first_evidence_epoch = 0;                   // EvidenceTimeline::first_epoch
+  absl::Time evidence_begin = absl::InfiniteFuture();  // EvidenceTimeline::begin
 };
 
 // What the gate loop needs to know about a migration; consistent in itself.
@@ -99,7 +100,7 @@ struct GateSubject {
 struct TransitionCount {
   domain::Stage from = domain::Stage::kOff;
   domain::Stage to = domain::Stage::kOff;
-  std::string actor;  // "gate" or "operator": names of people make no good label
+  std::string actor;  // "gate", "fence" or "operator": names of people make no good label
   uint64_t count = 0;
 };
 
@@ -219,43 +220,58 @@ class Registry {
   };
 
   // Recovery.
-  absl::Status LoadMigration(absl::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<EntryPtr> LoadEntry(absl::string_view bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Readers' side.
   std::shared_ptr<const Entries> entries() const;
   absl::StatusOr<EntryPtr> FindEntry(absl::string_view name) const;
   MigrationView ViewOf(const Entry& entry) const;
 
-  // The start of every mutation: health, request id, existence and etag. An answer stands for a repeat.
-  absl::StatusOr<std::optional<MigrationView>> FindRepeat(absl::string_view method, absl::string_view name,
-                                                          const MutationContext& context)
+  // The start of every mutation: the answer of a first request with the same id, if there was one; else
+  // existence and etag.
+  absl::StatusOr<std::optional<RequestLog::Answer>> FindRepeat(absl::string_view method,
+                                                               absl::string_view name,
+                                                               const MutationContext& context) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<EntryPtr> FindForChange(absl::string_view name, const std::string& etag)
+  absl::StatusOr<EntryPtr> FindForChange(absl::string_view name, const std::string& etag) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Fences.
+  // Fences. What may be acted on now, by instances and by remote decisions.
   LiveStates LiveStatesOf(const Entry& entry) const;
-  // Sets published/pending/draining of `after` for the wish to route by `target`.
-  void Route(const Entry& before, domain::RoutingState target, domain::Migration* after) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PublishInto(const domain::RoutingState& state, domain::Migration* after) const;
+  // States published since `epoch` and no longer remembered by the migration, from the decision records.
+  std::vector<domain::RoutingState> FindStatesSince(const domain::Migration& migration, uint64_t epoch) const;
+  // Publishes `target`, or `via` (where there is one) and leaves `target` pending, or leaves it pending.
+  void RouteTo(const Entry& before, const domain::RoutingState& target,
+               std::optional<domain::RoutingState> via, absl::Time now, domain::Migration* after) const;
+  static void PublishInto(domain::RoutingState state, domain::Migration* after);
   void DropDrained(const Entry& before, domain::Migration* after) const;
 
-  domain::Migration Transitioned(const Entry& entry, const domain::Transition& transition) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<domain::Migration> Updated(const Entry& entry, const MigrationUpdate& update) const
+  // What the funnel is fed with.
+  Change TransitionChange(const EntryPtr& before, const domain::Transition& transition,
+                          absl::string_view actor, absl::Time now) const;
+  absl::StatusOr<Change> UpdateChange(const EntryPtr& before, const MigrationUpdate& update,
+                                      absl::Time now) const;
+  absl::StatusOr<domain::Migration> NewMigration(const MigrationDefinition& definition)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // The funnel.
-  absl::StatusOr<EntryPtr> Apply(Change change, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status PublishPending(const std::string& name, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  EntryPtr MakeEntry(const Change& change, const domain::DecisionRecord& decision) const;
-  void Show(const std::string& name, EntryPtr entry, uint64_t revision, WakeList* wake)
+  // The funnel. Apply returns the entry that readers see from now on; with `validate_only` the one they would
+  // see.
+  absl::StatusOr<EntryPtr> Apply(Change change, bool validate_only, WakeList* wake)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<uint64_t> Commit(store::WriteBatch batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PublishPending(absl::string_view name, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<MigrationView> ApplyAndView(Change change, const MutationContext& context, WakeList* wake)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  EntryPtr MakeEntry(const Entry* before, std::shared_ptr<const domain::Migration> migration,
+                     EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate) const;
+  // Readers see `entry` (null: nothing) under `name`; with a new routing the streams do.
+  void Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision, WakeList* wake)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<uint64_t> Commit(absl::string_view name, store::WriteBatch batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppendAudit(absl::string_view actor, absl::string_view action, absl::string_view resource,
                    absl::string_view reason, absl::Time now, store::WriteBatch* batch) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountTransition(const Change& change);
 
   store::Store* const store_;
   const store::RecordCodec* const codec_;
