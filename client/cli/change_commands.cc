@@ -1,0 +1,173 @@
+// start, advance, pause, resume, rollback, abort, set-weight.
+#include <memory>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/text.h"
+#include "core/domain/migration.h"
+
+namespace lockstep::cli {
+namespace {
+
+struct ChangeArgs {
+  std::string name;
+  std::string reason;
+  std::string if_match;
+  std::string weight;
+  bool dry_run = false;
+  bool override_gate = false;
+};
+
+v1::StateChange MakeChange(Session& session, const ChangeArgs& args) {
+  v1::StateChange change;
+  change.set_etag(args.if_match);
+  change.set_request_id(session.NewRequestId());
+  change.set_validate_only(args.dry_run);
+  change.set_reason(args.reason);
+  return change;
+}
+
+// What the server answered, in words on stderr and as data on stdout.
+void Report(Session& session, absl::string_view command, bool dry_run, const v1::Migration& migration) {
+  const std::string name = domain::ShortMigrationName(migration.name());
+  const std::string state = EnumName(*v1::RunState_descriptor(), migration.run_state());
+  if (dry_run) {
+    session.Note(Glyph::kDone, Tone::kGood,
+                 absl::StrCat(command, " ", name, ": would be granted; nothing was changed"));
+  } else {
+    session.Note(Glyph::kDone, Tone::kGood,
+                 absl::StrCat(command, " ", name, ": ", state, " at ", DescribeRouting(migration.routing()),
+                              ", epoch ", migration.routing().epoch()));
+  }
+  if (migration.has_pending_routing()) {
+    session.Note(Glyph::kWaiting, Tone::kWaiting,
+                 absl::StrCat(DescribeRouting(migration.pending_routing()), " waits to be published for ",
+                              migration.waiting_for_size(), " instances"));
+    for (const v1::FenceWait& wait : migration.waiting_for()) {
+      session.Note(Glyph::kWaiting, Tone::kWaiting,
+                   absl::StrCat(wait.instance_id(), " (", wait.service(), ") at epoch ", wait.epoch(), ": ",
+                                wait.reason()));
+    }
+  }
+  session.Print(migration, migration.name(),
+                [&] { return RenderMigrations({migration}, session.render_options()); });
+}
+
+// `consequence`: asked about before the call; empty = the call is harmless, or must not be held up.
+template <typename Request>
+ExitCode Change(Session& session, const ChangeArgs& args, absl::string_view command, Request request,
+                absl::string_view consequence,
+                grpc::Status (v1::MigrationService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                   v1::Migration*)) {
+  const auto name = ResolveMigrationName(session.settings(), args.name);
+  if (!name.ok()) return session.UsageError(name.status().message());
+  const std::string short_name = domain::ShortMigrationName(*name);
+  if (!consequence.empty() && !args.dry_run) {
+    const ExitCode confirmed =
+        session.Confirm(absl::StrCat(command, " ", short_name, " ", consequence), short_name);
+    if (confirmed != ExitCode::kOk) return confirmed;
+  }
+  request.set_name(*name);
+  *request.mutable_change() = MakeChange(session, args);
+  const auto migration = session.connection().Call(method, request);
+  if (!migration.ok()) return session.Fail(migration.status());
+  Report(session, command, args.dry_run, *migration);
+  return ExitCode::kOk;
+}
+
+constexpr absl::string_view kOverrideConsequence = "goes on although the gate may hold, on your word alone";
+
+ExitCode NeedsReason(Session& session) {
+  return session.UsageError("--override needs --reason: it is written into the decision record");
+}
+
+std::shared_ptr<ChangeArgs> AddChangeArgs(CLI::App* command) {
+  auto args = std::make_shared<ChangeArgs>();
+  command->add_option("name", args->name, "Migration: id, ns/id or full name")->required()->type_name("NAME");
+  command->add_option("--reason", args->reason, "Why, for the decision record")->type_name("TEXT");
+  command->add_option("--if-match", args->if_match, "Only if the migration still has this etag")
+      ->type_name("ETAG");
+  command->add_flag("--dry-run", args->dry_run, "Run every check, change nothing");
+  return args;
+}
+
+void AddOverride(CLI::App* command, const std::shared_ptr<ChangeArgs>& args) {
+  command->add_flag("--override", args->override_gate, "Go on although the gate holds; needs --reason");
+}
+
+// A command whose request has nothing but name and change.
+template <typename Request>
+void AddPlainCommand(CLI::App* root, Action* action, const std::string& name, const std::string& help,
+                     const std::string& consequence,
+                     grpc::Status (v1::MigrationService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                        v1::Migration*)) {
+  CLI::App* command = root->add_subcommand(name, help)->group("Moving a migration");
+  const auto args = AddChangeArgs(command);
+  command->callback([=] {
+    *action = [=](Session& session) { return Change(session, *args, name, Request(), consequence, method); };
+  });
+}
+
+void AddAdvance(CLI::App* root, Action* action) {
+  CLI::App* command =
+      root->add_subcommand("advance", "Go to the next step of the plan")->group("Moving a migration");
+  const auto args = AddChangeArgs(command);
+  AddOverride(command, args);
+  command->callback([=] {
+    *action = [=](Session& session) {
+      if (args->override_gate && args->reason.empty()) return NeedsReason(session);
+      v1::AdvanceMigrationRequest request;
+      request.set_override_gate(args->override_gate);
+      return Change(session, *args, "advance", request, args->override_gate ? kOverrideConsequence : "",
+                    &v1::MigrationService::Stub::AdvanceMigration);
+    };
+  });
+}
+
+void AddSetWeight(CLI::App* root, Action* action) {
+  CLI::App* command =
+      root->add_subcommand("set-weight", "Set the share of reads served from new, within CANARY_READ")
+          ->group("Moving a migration");
+  const auto args = AddChangeArgs(command);
+  command->add_option("weight", args->weight, "\"5%\", or a number of buckets of 0.001 %")
+      ->required()
+      ->type_name("WEIGHT");
+  AddOverride(command, args);
+  command->callback([=] {
+    *action = [=](Session& session) {
+      const auto weight = ParseWeight(args->weight);
+      if (!weight.ok()) return session.UsageError(weight.status().message());
+      if (args->override_gate && args->reason.empty()) return NeedsReason(session);
+      if (*weight > 0 && *weight <= 100 && !absl::StrContains(args->weight, '%')) {
+        session.Warn(
+            absl::StrCat(*weight, " without a \"%\" counts buckets and means ", FormatWeight(*weight)));
+      }
+      v1::SetMigrationWeightRequest request;
+      request.set_weight(*weight);
+      request.set_override_gate(args->override_gate);
+      return Change(session, *args, "set-weight", request, args->override_gate ? kOverrideConsequence : "",
+                    &v1::MigrationService::Stub::SetMigrationWeight);
+    };
+  });
+}
+
+}  // namespace
+
+void AddChangeCommands(CLI::App* root, Action* action) {
+  using Stub = v1::MigrationService::Stub;
+  AddPlainCommand(root, action, "start", "From OFF to the first step of the plan", "", &Stub::StartMigration);
+  AddAdvance(root, action);
+  AddPlainCommand(root, action, "pause", "Stay at this step; a rollback still happens", "",
+                  &Stub::PauseMigration);
+  AddPlainCommand(root, action, "resume", "Go on after a pause or a rollback", "", &Stub::ResumeMigration);
+  // Never asks: whoever rolls back is in a hurry, and it can be undone.
+  AddPlainCommand(root, action, "rollback", "To the stage below, at once; never asks", "",
+                  &Stub::RollbackMigration);
+  AddPlainCommand(root, action, "abort", "To OFF; evidence and coverage are void",
+                  "takes it to OFF, and its evidence and coverage are void", &Stub::AbortMigration);
+  AddSetWeight(root, action);
+}
+
+}  // namespace lockstep::cli
