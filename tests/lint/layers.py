@@ -38,7 +38,7 @@ FORBIDDEN = {
                     "chrono", "core/base/log.h", "core/base/mutex.h", "core/base/clock.h", "iostream", "fstream"],
     "core/wire": ["grpc", "rocksdb/", "prometheus/", "boost/"],
     "server/engine": ["grpc", "google/", "rocksdb/", "prometheus/", "boost/"],
-    "server/service": ["rocksdb/", "prometheus/", "boost/"],
+    "server/service": ["rocksdb/", "prometheus/"],
     "client/sdk/lockstep": ["grpc", "google/", "rocksdb/", "prometheus/", "boost/"],
 }
 

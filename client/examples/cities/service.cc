@@ -18,6 +18,8 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(50);
 // A mirror write is given this long to arrive before a differing read counts as wrong.
 constexpr absl::Duration kMirrorGrace = absl::Milliseconds(250);
 constexpr absl::Duration kShutdownTime = absl::Seconds(10);
+// Kills of the process are part of the demo, power failures are not.
+const SqliteOptions kSqlite = {.durability = Durability::kProcessCrash};
 constexpr uint64_t kPopulationSeed = 20240115;
 
 RecordView FieldsOf(const CanonicalCity& city) {
@@ -64,8 +66,8 @@ std::string ServiceReport::ToJson() const {
 
 absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const ServiceOptions& options) {
   std::unique_ptr<CitiesService> service(new CitiesService(options));
-  LOCKSTEP_ASSIGN_OR_RETURN(service->legacy_, LegacyStore::Open(options.legacy_path));
-  LOCKSTEP_ASSIGN_OR_RETURN(service->modern_, ModernStore::Open(options.modern_path));
+  LOCKSTEP_ASSIGN_OR_RETURN(service->legacy_, LegacyStore::Open(options.legacy_path, {.sqlite = kSqlite}));
+  LOCKSTEP_ASSIGN_OR_RETURN(service->modern_, ModernStore::Open(options.modern_path, kSqlite));
   LOCKSTEP_ASSIGN_OR_RETURN(service->operations_, ReadOperationLog(options.oplog_path));
   LOCKSTEP_ASSIGN_OR_RETURN(service->acks_, AckLog::Open(options.acks_path));
   LOCKSTEP_ASSIGN_OR_RETURN(const AckLogContent acknowledged, ReadAckLog(options.acks_path));

@@ -1,0 +1,96 @@
+#include "server/app/config.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace lockstep::app {
+namespace {
+
+constexpr char kVersion[] = "lockstepd " LOCKSTEP_VERSION;
+
+// Accepts "500ms", "10s", "1m30s".
+std::string CheckDuration(const std::string& text) {
+  absl::Duration duration;
+  if (absl::ParseDuration(text, &duration) && duration > absl::ZeroDuration() && duration <= absl::Hours(24)) return "";
+  return absl::StrCat("'", text, "' is not a duration between 0 and 24h, such as 500ms, 10s or 1m30s");
+}
+
+std::string CheckListen(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  uint32_t port = 0;
+  if (colon != std::string::npos && colon > 0 && absl::SimpleAtoi(text.substr(colon + 1), &port) && port <= 65535) {
+    return "";
+  }
+  return absl::StrCat("'", text, "' is not host:port, such as 127.0.0.1:7420 or [::1]:7420");
+}
+
+absl::Duration ToDuration(const std::string& text) {
+  absl::Duration duration;
+  absl::ParseDuration(text, &duration);  // CheckDuration has accepted it
+  return duration;
+}
+
+}  // namespace
+
+absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* argv) {
+  ParsedCommandLine parsed;
+  Config& config = parsed.config;
+  std::string gate_interval = "1s", drain_timeout = "10s", remote_valid_for = "5s";
+  const std::map<std::string, StoreKind> stores = {{"rocksdb", StoreKind::kRocksDb}, {"memory", StoreKind::kMemory}};
+  const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
+                                                  {"info", LogLevel::kInfo},
+                                                  {"warning", LogLevel::kWarning},
+                                                  {"error", LogLevel::kError}};
+
+  CLI::App app("The control plane of Lockstep: decides which side services read and write, from what they report.",
+               "lockstepd");
+  app.set_version_flag("--version", kVersion);
+  app.footer(
+      "Every option can also be given as LOCKSTEP_<OPTION> (LOCKSTEP_DATA_DIR) or as a line of the configuration file\n"
+      "(data-dir = \"/var/lib/lockstep\"). A flag beats the environment, which beats the file.");
+  app.set_config("--config", "", "Configuration file: one `option = value` a line", false)->envname("LOCKSTEP_CONFIG_FILE");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+
+  app.add_option("--listen", config.listen, "gRPC address, host:port")
+      ->envname("LOCKSTEP_LISTEN")->check(CheckListen)->capture_default_str();
+  app.add_option("--http-address", config.http_address, "IP address of /metrics, /healthz and /readyz")
+      ->envname("LOCKSTEP_HTTP_ADDRESS")->check(CLI::ValidIPV4)->capture_default_str();
+  app.add_option("--http-port", config.http_port, "Port of the same; 0 takes any free one")
+      ->envname("LOCKSTEP_HTTP_PORT")->capture_default_str();
+  app.add_option("--store", config.store, "Where state is kept: rocksdb, or memory (lost at exit)")
+      ->envname("LOCKSTEP_STORE")->transform(CLI::CheckedTransformer(stores, CLI::ignore_case))->default_str("rocksdb");
+  app.add_option("--data-dir", config.data_dir, "Directory of the rocksdb store; created when missing")
+      ->envname("LOCKSTEP_DATA_DIR")->capture_default_str();
+  app.add_option("--gate-interval", gate_interval, "How often the gate looks at the evidence")
+      ->envname("LOCKSTEP_GATE_INTERVAL")->check(CheckDuration)->capture_default_str();
+  app.add_option("--drain-timeout", drain_timeout, "How long SIGTERM waits for open calls")
+      ->envname("LOCKSTEP_DRAIN_TIMEOUT")->check(CheckDuration)->capture_default_str();
+  app.add_option("--remote-valid-for", remote_valid_for, "How long a unary routing decision may be acted on")
+      ->envname("LOCKSTEP_REMOTE_VALID_FOR")->check(CheckDuration)->capture_default_str();
+  app.add_option("--log-level", config.log_level, "debug, info, warning or error")
+      ->envname("LOCKSTEP_LOG_LEVEL")->transform(CLI::CheckedTransformer(levels, CLI::ignore_case))->default_str("info");
+  app.add_option("--port-file", config.port_file, "Write `grpc PORT` and `http PORT` here once both listen")
+      ->envname("LOCKSTEP_PORT_FILE");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    parsed.print_and_exit = app.help();
+    return parsed;
+  } catch (const CLI::CallForVersion&) {
+    parsed.print_and_exit = absl::StrCat(kVersion, "\n");
+    return parsed;
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(absl::StrCat(error.what(), "; see lockstepd --help"));
+  }
+  config.gate_interval = ToDuration(gate_interval);
+  config.drain_timeout = ToDuration(drain_timeout);
+  config.remote_valid_for = ToDuration(remote_valid_for);
+  return parsed;
+}
+
+}  // namespace lockstep::app
