@@ -1,5 +1,6 @@
 #include "server/store/rocksdb_open.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "core/base/prng.h"
 #include "core/base/status_macros.h"
 #include "server/store/big_endian.h"
+#include "server/store/rocksdb_log.h"
 #include "server/store/rocksdb_status.h"
 
 namespace lockstep::store {
@@ -45,15 +47,13 @@ rocksdb::Options BaseOptions(const RocksDbStoreOptions& options) {
   result.create_missing_column_families = true;  // tables added since the database was made
 
   // The store decides when to flush (rocksdb_store.h), so RocksDB's own limits are set out of reach.
-  result.write_buffer_size = 8 * options.flush_bytes + 8 * kMaxCommitBytes;
+  result.write_buffer_size = MemtableBytes(options.flush_bytes);
   result.max_total_wal_size = std::numeric_limits<uint64_t>::max();
   // Else each log would take its write_buffer_size on disk at once.
   result.allow_fallocate = false;
 
   result.compression = rocksdb::kNoCompression;  // small values; readable whatever the library was built with
-  result.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  result.keep_log_file_num = 3;
-  result.max_log_file_size = 1 << 20;
+  result.info_log = NewRocksDbLog();
   return result;
 }
 
@@ -127,7 +127,7 @@ absl::StatusOr<std::optional<Header>> Inspect(const rocksdb::Options& options, c
   return header;
 }
 
-absl::Status CheckAgainstMark(const std::optional<Header>& header, const std::optional<MarkFile>& mark,
+absl::Status CheckAgainstMark(const std::optional<Header>& header, const MarkFile* mark,
                               const DataDirectory& directory) {
   const uint64_t revision = header ? header->revision : 0;
   if (!mark) {
@@ -199,7 +199,38 @@ absl::StatusOr<Header> WriteHeader(rocksdb::DB* db, const std::string& path) {
   return header;
 }
 
+struct CheckedDatabase {
+  std::unique_ptr<Database> database;
+  Header header;
+};
+
+// Checks without changing a file, then opens for writing. `mark` is null when there is none.
+absl::StatusOr<CheckedDatabase> CheckAndOpen(const RocksDbStoreOptions& options,
+                                             const DataDirectory& directory, const MarkFile* mark) {
+  const std::string path = directory.database_path();
+  const rocksdb::Options base = BaseOptions(options);
+  std::error_code error;
+  const bool exists = fs::exists(path + "/CURRENT", error);
+  if (error) return ErrnoStatus(error.value(), "look into", path);
+  if (exists) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<Header> header, Inspect(base, path));
+    LOCKSTEP_RETURN_IF_ERROR(CheckAgainstMark(header, mark, directory));
+  } else {
+    LOCKSTEP_RETURN_IF_ERROR(CheckNothingToLose(directory, mark != nullptr));
+    fs::create_directory(path, error);
+    if (error) return ErrnoStatus(error.value(), "create directory", path);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Database> database, OpenForWriting(base, !exists, path));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::optional<Header> header, ReadHeader(database->db(), path));
+  if (!header) {
+    LOCKSTEP_ASSIGN_OR_RETURN(header, WriteHeader(database->db(), path));
+  }
+  return CheckedDatabase{std::move(database), *std::move(header)};
+}
+
 }  // namespace
+
+size_t MemtableBytes(size_t flush_bytes) { return 2 * std::max(flush_bytes, kMaxCommitBytes); }
 
 Database::~Database() {
   for (rocksdb::ColumnFamilyHandle* family : families_) db_->DestroyColumnFamilyHandle(family);
@@ -217,32 +248,25 @@ void PutRevision(rocksdb::WriteBatch* batch, uint64_t revision) {
 absl::StatusOr<OpenedDirectory> OpenDirectory(const RocksDbStoreOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(DataDirectory directory, DataDirectory::Acquire(options.path));
   LOCKSTEP_ASSIGN_OR_RETURN(std::optional<MarkFile> mark, OpenMark(directory));
-  const std::string path = directory.database_path();
-  const rocksdb::Options base = BaseOptions(options);
-
-  std::error_code error;
-  const bool exists = fs::exists(path + "/CURRENT", error);
-  if (error) return ErrnoStatus(error.value(), "look into", path);
-  if (exists) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<Header> header, Inspect(base, path));
-    LOCKSTEP_RETURN_IF_ERROR(CheckAgainstMark(header, mark, directory));
-  } else {
-    LOCKSTEP_RETURN_IF_ERROR(CheckNothingToLose(directory, mark.has_value()));
-  }
-
-  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Database> database, OpenForWriting(base, !exists, path));
-  LOCKSTEP_ASSIGN_OR_RETURN(std::optional<Header> header, ReadHeader(database->db(), path));
-  if (!header) {
-    LOCKSTEP_ASSIGN_OR_RETURN(header, WriteHeader(database->db(), path));
-  }
+  LOCKSTEP_ASSIGN_OR_RETURN(CheckedDatabase checked,
+                            CheckAndOpen(options, directory, mark ? &*mark : nullptr));
+  const uint64_t revision = checked.header.revision;
   // Opening made all of this durable in table files, and readers will see it: the mark has to follow.
   if (mark) {
-    LOCKSTEP_RETURN_IF_ERROR(mark->Write(header->revision));
+    LOCKSTEP_RETURN_IF_ERROR(mark->Write(revision));
   } else {
     LOCKSTEP_ASSIGN_OR_RETURN(mark,
-                              MarkFile::Create(directory.mark_path(), header->store_id, header->revision));
+                              MarkFile::Create(directory.mark_path(), checked.header.store_id, revision));
   }
-  return OpenedDirectory{std::move(directory), *std::move(mark), std::move(database), header->revision};
+  return OpenedDirectory{std::move(directory), *std::move(mark), std::move(checked.database), revision};
+}
+
+absl::StatusOr<std::unique_ptr<Database>> ReopenDatabase(const RocksDbStoreOptions& options,
+                                                         const DataDirectory& directory, const MarkFile& mark,
+                                                         uint64_t* revision) {
+  LOCKSTEP_ASSIGN_OR_RETURN(CheckedDatabase checked, CheckAndOpen(options, directory, &mark));
+  *revision = checked.header.revision;
+  return std::move(checked.database);
 }
 
 }  // namespace lockstep::store

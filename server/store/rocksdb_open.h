@@ -50,8 +50,17 @@ struct OpenedDirectory {
   uint64_t revision = 0;
 };
 
+// RocksDB's limit for the unflushed data of one table, at which it would flush by itself. All unflushed data
+// together stays below half of it, so a disk with this much free space has room to open the database.
+size_t MemtableBytes(size_t flush_bytes);
+
 // Errors as OpenRocksDbStore.
 absl::StatusOr<OpenedDirectory> OpenDirectory(const RocksDbStoreOptions& options);
+
+// Opens the database again after it was closed, with the same checks; sets `*revision` to what it holds.
+absl::StatusOr<std::unique_ptr<Database>> ReopenDatabase(const RocksDbStoreOptions& options,
+                                                         const DataDirectory& directory, const MarkFile& mark,
+                                                         uint64_t* revision);
 
 // The store's own record, in the default column family: adds its revision to `batch`.
 void PutRevision(rocksdb::WriteBatch* batch, uint64_t revision);

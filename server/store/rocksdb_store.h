@@ -22,9 +22,9 @@
 //     without revision n of the others.
 // What is checked at open is read without changing the files, so a refused database stays as it was found.
 //
-// A full disk heals by itself: RocksDB resumes once there is space, and the store then flushes into new
-// files, so that nothing of the failed group is left, before it accepts commits. Any other failed write stops
-// the store (see Store::Commit, UNKNOWN).
+// A full disk needs no restart: once there is space again, the next commit closes the database and opens it
+// with all its checks, so that nothing of the failed group is left, and goes on. Reads work throughout. Any
+// other failed write stops the store (see Store::Commit, UNKNOWN).
 //
 // See docs/adr/0003-rocksdb-and-the-mark-file.md for what was rejected.
 #pragma once

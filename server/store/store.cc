@@ -7,12 +7,12 @@
 namespace lockstep::store {
 
 void WriteBatch::Put(Table table, std::string key, std::string value) {
-  bytes_ += key.size() + value.size();
+  bytes_ += key.size() + value.size() + kOperationOverheadBytes;
   operations_.push_back({table, std::move(key), std::move(value)});
 }
 
 void WriteBatch::Delete(Table table, std::string key) {
-  bytes_ += key.size();
+  bytes_ += key.size() + kOperationOverheadBytes;
   operations_.push_back({table, std::move(key), std::nullopt});
 }
 

@@ -25,8 +25,9 @@
 namespace lockstep::store {
 
 inline constexpr size_t kMaxKeyBytes = 4096;
-// Keys and values of one commit together.
+// Of one commit, see WriteBatch::bytes.
 inline constexpr size_t kMaxCommitBytes = 16 << 20;
+inline constexpr size_t kOperationOverheadBytes = 128;
 inline constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
 
 // Changes that happen together or not at all. Operations are applied in order: the last one on a key wins.
@@ -47,7 +48,8 @@ class WriteBatch {
   void Delete(Table table, std::string key);
 
   bool empty() const { return operations_.empty(); }
-  // Of keys and values.
+  // Keys, values and kOperationOverheadBytes per operation: an upper bound of what it costs in memory and on
+  // disk.
   size_t bytes() const { return bytes_; }
   const std::vector<Operation>& operations() const { return operations_; }
 
@@ -78,9 +80,10 @@ class Store {
   // Errors:
   //   ABORTED             the store is at another revision; nothing was written. Read again, decide again.
   //   INVALID_ARGUMENT    see ValidateBatch; nothing was written.
-  //   RESOURCE_EXHAUSTED  the disk is full. This process will not see the commit; commits work again by
-  //                       themselves within seconds after space returns. Should the process die before that,
-  //                       the commit is as unknown as any that was running at its death.
+  //   RESOURCE_EXHAUSTED  the disk is full. This process will not see the commit; commits work again, without
+  //   a
+  //                       restart, when there is space. Should the process die before that, the commit is as
+  //                       unknown as any that was running at its death.
   //   UNKNOWN             writing or syncing failed: the commit may or may not be there after a restart.
   //                       Data that a failed sync left in the page cache may look written and never reach the
   //                       disk, so nothing may be built on it: the store stops accepting commits until it is

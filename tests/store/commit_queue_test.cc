@@ -11,9 +11,9 @@
 namespace lockstep::store {
 namespace {
 
-WriteBatch BatchOf(size_t value_bytes) {
+WriteBatch BatchOf(size_t bytes) {
   WriteBatch batch;
-  batch.Put(Table::kMeta, "k", std::string(value_bytes - 1, 'v'));
+  batch.Put(Table::kMeta, "k", std::string(bytes - 1 - kOperationOverheadBytes, 'v'));
   return batch;
 }
 
@@ -62,7 +62,7 @@ class Gate {
 
 class CommitQueueTest : public ::testing::Test {
  protected:
-  static constexpr size_t kMaxGroupBytes = 100;
+  static constexpr size_t kMaxGroupBytes = 10'000;
 
   // Starts a thread that commits `bytes` and returns once the commit is queued behind all earlier ones.
   void Enqueue(size_t bytes, std::optional<uint64_t> expected = std::nullopt) {
@@ -88,9 +88,9 @@ class CommitQueueTest : public ::testing::Test {
 };
 
 TEST_F(CommitQueueTest, WhatQueuesUpDuringAWriteIsOneGroup) {
-  Enqueue(10);
+  Enqueue(1000);
   gate_.WaitForFirstGroup();
-  for (int i = 0; i < 5; ++i) Enqueue(10);
+  for (int i = 0; i < 5; ++i) Enqueue(1000);
   EXPECT_EQ(queue_.revision(), 7u) << "not durable yet";
   Finish();
   EXPECT_THAT(gate_.group_sizes(), ::testing::ElementsAre(1, 5));
@@ -101,20 +101,20 @@ TEST_F(CommitQueueTest, WhatQueuesUpDuringAWriteIsOneGroup) {
 }
 
 TEST_F(CommitQueueTest, GroupsEndAtTheirLimitAndALargerBatchGoesAlone) {
-  Enqueue(10);
+  Enqueue(1000);
   gate_.WaitForFirstGroup();
-  for (const size_t bytes : {60, 40, 1, 500, 50}) Enqueue(bytes);
+  for (const size_t bytes : {6'000, 4'000, 200, 50'000, 5'000}) Enqueue(bytes);
   Finish();
   EXPECT_THAT(gate_.group_sizes(), ::testing::ElementsAre(1, 2, 1, 1, 1));
 }
 
 TEST_F(CommitQueueTest, ExpectedRevisionIsCheckedAtItsTurn) {
-  Enqueue(10);
+  Enqueue(1000);
   gate_.WaitForFirstGroup();
-  Enqueue(10, 7);  // true when it was queued, not at its turn
-  Enqueue(10, 8);  // true at its turn: after the first group
-  Enqueue(10, 8);  // one of the same group came before
-  Enqueue(10, 9);
+  Enqueue(1000, 7);  // true when it was queued, not at its turn
+  Enqueue(1000, 8);  // true at its turn: after the first group
+  Enqueue(1000, 8);  // one of the same group came before
+  Enqueue(1000, 9);
   Finish();
   EXPECT_EQ(result(1).status().code(), absl::StatusCode::kAborted);
   EXPECT_EQ(*result(2), 9u);
@@ -125,21 +125,21 @@ TEST_F(CommitQueueTest, ExpectedRevisionIsCheckedAtItsTurn) {
 
 TEST_F(CommitQueueTest, AFailedGroupFailsWholeAndItsRevisionsAreGivenOutAgain) {
   gate_.FailGroup(2);
-  Enqueue(10);
+  Enqueue(1000);
   gate_.WaitForFirstGroup();
-  Enqueue(10);
-  Enqueue(10);
+  Enqueue(1000);
+  Enqueue(1000);
   Finish();
   EXPECT_EQ(*result(0), 8u);
   EXPECT_EQ(result(1).status(), absl::UnknownError("no"));
   EXPECT_EQ(result(2).status(), absl::UnknownError("no"));
   EXPECT_EQ(queue_.revision(), 8u);
-  EXPECT_EQ(*queue_.Commit(BatchOf(10), 8), 9u);
+  EXPECT_EQ(*queue_.Commit(BatchOf(1000), 8), 9u);
 }
 
 TEST_F(CommitQueueTest, NothingIsWrittenForAGroupOfMismatches) {
   gate_.Open();
-  EXPECT_EQ(queue_.Commit(BatchOf(10), 3).status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(queue_.Commit(BatchOf(1000), 3).status().code(), absl::StatusCode::kAborted);
   EXPECT_THAT(gate_.group_sizes(), ::testing::IsEmpty());
 }
 
