@@ -2,6 +2,7 @@
 // to the registry. A plain function of the clock: the caller decides when to tick (programs: once a second).
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,8 +37,8 @@ class GateLoop {
   GateLoop(const GateLoop&) = delete;
   GateLoop& operator=(const GateLoop&) = delete;
 
-  // Evaluates every migration that is RUNNING or PAUSED. An error of one does not keep the others from being
-  // evaluated; the first is returned.
+  // Evaluates every migration that is RUNNING, PAUSED or SUCCEEDED (which can still be rolled back). An error
+  // of one does not keep the others from being evaluated; the first is returned.
   absl::Status Tick();
 
   // The newest evaluation is MigrationView::gate (Registry::Get).
@@ -46,7 +47,6 @@ class GateLoop {
  private:
   struct Evidence {
     uint64_t timeline_id = 0;
-    uint64_t generation = 0;
     std::string uid;
     size_t segment = 0;                            // index of the one being fed
     std::optional<domain::StepEvidence> evidence;  // of that segment
@@ -54,8 +54,8 @@ class GateLoop {
     absl::Time last_comparison = absl::InfinitePast();  // end of the newest bucket with comparisons
   };
 
-  absl::Status TickOne(const GateSubject& subject, absl::Time now, absl::Time closed_before)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status TickOne(const GateSubject& subject, absl::Time now, absl::Time closed_before,
+                       Evidence* evidence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Feed(const GateSubject& subject, absl::Time closed_before, Evidence* evidence) const;
   std::vector<domain::Guard> OpenGuards(const GateSubject& subject, const Evidence& evidence,
                                         absl::Time now) const;

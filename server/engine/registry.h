@@ -40,6 +40,7 @@
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/prng.h"
+#include "core/domain/compatibility.h"
 #include "core/domain/records.h"
 #include "core/domain/snapshot.h"
 #include "core/domain/transition.h"
@@ -171,6 +172,10 @@ class Registry {
   // instance's.
   absl::StatusOr<ConnectionId> Enrol(const EnrolRequest& request);
 
+  // INVALID_ARGUMENT when an instance acknowledges an epoch that was not published; names without a migration
+  // are ignored, since it may have been deleted meanwhile.
+  absl::Status CheckHeld(const std::map<std::string, uint64_t>& held) const;
+
   // The published state for a decision made here on a caller's behalf, already counted by fences for
   // `valid_for`. No lock but a pointer copy, no I/O.
   absl::StatusOr<RemoteRouting> RouteRemotely(absl::string_view name) const;
@@ -209,6 +214,7 @@ class Registry {
     std::string name;
     EntryPtr before;          // null: the migration is new
     domain::Migration after;  // version, update_time and decision_count are filled in by Apply
+    absl::Time time;
     std::string actor;
     std::string action;
     std::string reason;
@@ -222,10 +228,10 @@ class Registry {
   // Recovery.
   absl::StatusOr<EntryPtr> LoadEntry(absl::string_view bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Readers' side.
   std::shared_ptr<const Entries> entries() const;
   absl::StatusOr<EntryPtr> FindEntry(absl::string_view name) const;
   MigrationView ViewOf(const Entry& entry) const;
+  std::shared_ptr<const domain::Snapshot> MakeSnapshot(uint64_t revision) const;
 
   // The start of every mutation: the answer of a first request with the same id, if there was one; else
   // existence and etag.

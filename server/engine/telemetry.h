@@ -34,6 +34,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "core/domain/records.h"
@@ -136,19 +137,48 @@ class Telemetry {
   struct GenerationState {
     domain::WindowStats total;
     std::map<absl::Time, domain::WindowRecord> open;  // buckets that are not closed
-    struct Fingerprint {
-      uint64_t next_sequence = 1;
-    };
-    std::map<uint64_t, Fingerprint> fingerprints;
+    std::map<uint64_t, uint64_t> next_sample;         // by fingerprint: the next sequence
   };
   using GenerationKey = std::pair<std::string, uint64_t>;  // migration, generation
+  using Targets = std::map<std::string, TelemetryTarget>;
+  // Where the counts of a delta go.
+  struct Placement {
+    bool stale = false;  // nowhere
+    bool late = false;
+    bool evidence = true;  // else into the total alone
+    absl::Time bucket;
+  };
+  struct StagedGeneration;
   struct Staged;
+
+  absl::Status RecoverCursors() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RecoverGeneration(const GenerationKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status ScanBuckets(absl::string_view migration, uint64_t generation, absl::Time from, absl::Time to,
+                           absl::FunctionRef<void(const domain::WindowRecord&)> visit) const;
 
   void FlushLoop();
   void Flush(std::vector<Queued> batches);
-  absl::StatusOr<TelemetryReceipt> Stage(const domain::TelemetryBatch& batch, absl::Time now,
-                                         absl::Time floor, Staged* staged) const
+  using Results = std::vector<absl::StatusOr<TelemetryReceipt>>;
+  // Counts `batches` in one commit and returns what became of each.
+  Results CommitBatches(absl::Span<const Queued> batches);
+  Targets FindTargets(absl::Span<const Queued> batches) const;
+  Results StageAll(absl::Span<const Queued> batches, const Targets& targets, absl::Time now, absl::Time floor,
+                   Staged* staged) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Without effect on `staged` unless it succeeds or sets staged->torn.
+  absl::StatusOr<TelemetryReceipt> Stage(const domain::TelemetryBatch& batch, const Targets& targets,
+                                         absl::Time now, absl::Time floor, Staged* staged) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static Placement Place(const domain::TelemetryDelta& delta, const TelemetryTarget& target, absl::Time now,
+                         absl::Time floor);
+  StagedGeneration* FindStaged(const GenerationKey& key, Staged* staged) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AddToBucket(const GenerationKey& key, const domain::TelemetryDelta& delta, absl::Time bucket,
+                           StagedGeneration* generation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StageSamples(const GenerationKey& key, const domain::TelemetryBatch& batch,
+                    const domain::TelemetryDelta& delta, Staged* staged, StagedGeneration* generation) const;
+  void StageForgottenSessions(absl::Time now, Staged* staged) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  store::WriteBatch RowsOf(const Staged& staged) const;
+  void Merge(Staged staged, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   store::Store* const store_;
   const store::RecordCodec* const codec_;
@@ -167,6 +197,7 @@ class Telemetry {
   absl::Time closed_before_ ABSL_GUARDED_BY(mutex_) = absl::UnixEpoch();
   // The oldest bucket that the commit under way may add to.
   std::optional<absl::Time> flushing_from_ ABSL_GUARDED_BY(mutex_);
+  absl::Time next_forgetting_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   TelemetryCounters counters_ ABSL_GUARDED_BY(mutex_);
 
   std::thread flusher_;

@@ -1,0 +1,250 @@
+#include "server/engine/registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/error_info.h"
+#include "core/base/status_macros.h"
+#include "server/engine/registry_keys.h"
+
+// Recovery and everything for readers. The changes are in registry_admin.cc, the funnel and the fences in
+// registry_funnel.cc.
+namespace lockstep::engine {
+namespace {
+
+absl::Status MigrationNotFound(absl::string_view name) {
+  return WithErrorInfo(absl::NotFoundError(absl::StrCat("there is no migration ", name)),
+                       {.reason = "MIGRATION_NOT_FOUND",
+                        .metadata = {{"migration", std::string(name)}},
+                        .field_violations = {},
+                        .precondition_violations = {}});
+}
+
+}  // namespace
+
+std::string EtagOf(const domain::Migration& migration) { return absl::StrCat(migration.version); }
+
+std::string MigrationView::etag() const { return EtagOf(*migration); }
+
+Registry::PublishedState::PublishedState(domain::MigrationRouting r)
+    : routing(std::make_shared<const domain::MigrationRouting>(std::move(r))) {}
+
+void Registry::PublishedState::NoteRemoteUntil(absl::Duration since_boot) const {
+  const int64_t until = absl::ToInt64Nanoseconds(since_boot);
+  int64_t noted = remote_until_ns.load();
+  while (noted < until && !remote_until_ns.compare_exchange_weak(noted, until)) {
+  }
+}
+
+bool Registry::PublishedState::RemoteAt(absl::Duration since_boot) const {
+  return remote_until_ns.load() > absl::ToInt64Nanoseconds(since_boot);
+}
+
+Registry::Registry(store::Store* store, const store::RecordCodec* codec, const Clock* clock, uint64_t seed,
+                   InstanceTable* instances, SnapshotHub* hub, Options options)
+    : store_(store),
+      codec_(codec),
+      clock_(clock),
+      instances_(instances),
+      hub_(hub),
+      options_(options),
+      prng_(seed),
+      requests_(store, codec) {}
+
+absl::Status Registry::Recover() {
+  MutexLock lock(&mutex_);
+  LOCKSTEP_RETURN_IF_ERROR(requests_.Recover());
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> audit,
+                            store_->Get(store::Table::kMeta, store::MetaKey(kAuditCountKey)));
+  if (audit && !absl::SimpleAtoi(*audit, &audit_count_)) {
+    return absl::DataLossError("the number of audit entries is damaged");
+  }
+  auto entries = std::make_shared<Entries>();
+  absl::Status status;
+  LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kMigrations, "", "", store::kNoLimit,
+                                        [&](absl::string_view, absl::string_view value) {
+                                          mutex_.AssertHeld();
+                                          absl::StatusOr<EntryPtr> entry = LoadEntry(value);
+                                          if (!entry.ok()) {
+                                            status = entry.status();
+                                            return false;
+                                          }
+                                          std::string name = (*entry)->migration->name;
+                                          entries->emplace(std::move(name), *std::move(entry));
+                                          return true;
+                                        }));
+  LOCKSTEP_RETURN_IF_ERROR(status);
+  for (const auto& [name, entry] : *entries) {
+    // Who enrolled before the migration existed was recorded after its creation was committed; a crash in
+    // between leaves out the record, and no other epoch has been published since.
+    const auto& states = entry->draining;
+    instances_->MigrationCreated(
+        name, states.empty() ? entry->published->routing->state.epoch : states.front()->routing->state.epoch);
+  }
+  {
+    MutexLock view_lock(&view_mutex_);
+    entries_ = std::move(entries);
+  }
+  hub_->Publish(MakeSnapshot(store_->revision()), "").WakeAll();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(domain::Migration decoded, codec_->DecodeMigration(bytes));
+  const auto migration = std::make_shared<const domain::Migration>(std::move(decoded));
+  EvidenceTimeline timeline;
+  const store::KeyRange range = store::DecisionsOf(migration->name);
+  absl::Status damage;
+  LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kDecisions, range.start, range.end, store::kNoLimit,
+                                        [&](absl::string_view, absl::string_view value) {
+                                          absl::StatusOr<domain::DecisionRecord> record =
+                                              codec_->DecodeDecision(value);
+                                          if (!record.ok()) {
+                                            damage = record.status();
+                                            return false;
+                                          }
+                                          timeline.Add(*record);
+                                          return true;
+                                        }));
+  LOCKSTEP_RETURN_IF_ERROR(damage);
+  EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr);
+  // What was handed out before the restart is not known: everything may have been, just now.
+  const absl::Duration until = clock_->SinceBoot() + options_.remote_decision_validity;
+  entry->published->NoteRemoteUntil(until);
+  for (const auto& state : entry->draining) state->NoteRemoteUntil(until);
+  return entry;
+}
+
+absl::Status Registry::health() const {
+  MutexLock lock(&view_mutex_);
+  return health_;
+}
+
+std::shared_ptr<const Registry::Entries> Registry::entries() const {
+  MutexLock lock(&view_mutex_);
+  return entries_;
+}
+
+absl::StatusOr<Registry::EntryPtr> Registry::FindEntry(absl::string_view name) const {
+  const std::shared_ptr<const Entries> all = entries();
+  const auto found = all->find(name);
+  if (found == all->end()) return MigrationNotFound(name);
+  return found->second;
+}
+
+MigrationView Registry::ViewOf(const Entry& entry) const {
+  MigrationView view{entry.migration, entry.gate, {}};
+  if (entry.migration->pending) view.waiting = FindWaits(*entry.migration->pending, LiveStatesOf(entry));
+  return view;
+}
+
+absl::StatusOr<MigrationView> Registry::Get(absl::string_view name) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
+  return ViewOf(*entry);
+}
+
+std::vector<MigrationView> Registry::List(absl::string_view ns, absl::string_view after, size_t limit) const {
+  const std::string prefix = ns.empty() ? "namespaces/" : absl::StrCat("namespaces/", ns, "/");
+  const std::shared_ptr<const Entries> all = entries();
+  std::vector<MigrationView> views;
+  auto at = after < prefix ? all->lower_bound(prefix) : all->upper_bound(after);
+  for (; at != all->end() && views.size() < limit && absl::StartsWith(at->first, prefix); ++at) {
+    views.push_back(ViewOf(*at->second));
+  }
+  return views;
+}
+
+absl::StatusOr<std::vector<domain::DecisionRecord>> Registry::ListDecisions(absl::string_view name,
+                                                                            uint64_t before,
+                                                                            size_t limit) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
+  std::vector<domain::DecisionRecord> records;
+  uint64_t number = entry->migration->decision_count;
+  if (before > 0) number = std::min(number, before - 1);
+  for (; number > 0 && records.size() < limit; --number) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                              store_->Get(store::Table::kDecisions, store::DecisionKey(name, number)));
+    if (!bytes) {
+      // Deleted meanwhile, or damaged: an existing migration has all of its records.
+      LOCKSTEP_RETURN_IF_ERROR(FindEntry(name).status());
+      return absl::DataLossError(absl::StrCat("decision ", number, " of ", name, " is missing"));
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(domain::DecisionRecord record, codec_->DecodeDecision(*bytes));
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+std::unique_ptr<Listener> Registry::Watch(const std::string& name, std::function<void()> wake) {
+  return watchers_.Listen({name}, std::move(wake));
+}
+
+absl::StatusOr<RemoteRouting> Registry::RouteRemotely(absl::string_view name) const {
+  // Noted first, then checked: an incompatible state is published only after another one has replaced this
+  // one (publish_rule.h), and whoever publishes that incompatible state looks at the notes after the
+  // replacement was visible. So either the check below sees the replacement, or the note is seen by the
+  // publisher.
+  const absl::Duration validity = options_.remote_decision_validity;
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
+    entry->published->NoteRemoteUntil(clock_->SinceBoot() + validity);
+    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr now, FindEntry(name));
+    if (now->published == entry->published) return RemoteRouting{entry->published->routing, validity};
+  }
+}
+
+absl::StatusOr<RemoteRouting> Registry::Explain(absl::string_view name) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
+  return RemoteRouting{entry->published->routing, absl::ZeroDuration()};
+}
+
+absl::Status Registry::CheckHeld(const std::map<std::string, uint64_t>& held) const {
+  for (const auto& [name, epoch] : held) {
+    const absl::StatusOr<EntryPtr> entry = FindEntry(name);
+    if (!entry.ok() || epoch <= (*entry)->migration->published.epoch) continue;
+    return InvalidArgumentWithViolations(
+        {{"held", absl::StrCat("epoch ", epoch, " of ", name, " was never published; the newest is ",
+                               (*entry)->migration->published.epoch)}});
+  }
+  return absl::OkStatus();
+}
+
+std::optional<TelemetryTarget> Registry::FindTelemetryTarget(absl::string_view name) const {
+  const absl::StatusOr<EntryPtr> entry = FindEntry(name);
+  if (!entry.ok()) return std::nullopt;
+  const domain::Migration& migration = *(*entry)->migration;
+  TelemetryTarget target;
+  // A generation begins when its first state is committed, published or not.
+  target.generation = migration.published.generation;
+  target.contract_revision = migration.contract.revision;
+  target.first_evidence_epoch = (*entry)->timeline.first_epoch();
+  target.evidence_begin = (*entry)->timeline.begin();
+  return target;
+}
+
+std::vector<GateSubject> Registry::GateSubjects() const {
+  std::vector<GateSubject> subjects;
+  for (const auto& [name, entry] : *entries()) subjects.push_back({entry->migration, entry->timeline});
+  return subjects;
+}
+
+std::vector<TransitionCount> Registry::transitions() const {
+  std::vector<TransitionCount> counts;
+  MutexLock lock(&view_mutex_);
+  for (const auto& [key, count] : transitions_) {
+    counts.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), count});
+  }
+  return counts;
+}
+
+std::shared_ptr<const domain::Snapshot> Registry::MakeSnapshot(uint64_t revision) const {
+  auto snapshot = std::make_shared<domain::Snapshot>();
+  snapshot->revision = revision;
+  for (const auto& [name, entry] : *entries()) snapshot->migrations.push_back(*entry->published->routing);
+  return snapshot;
+}
+
+}  // namespace lockstep::engine

@@ -1,0 +1,320 @@
+// The write funnel and the fences of the registry. See registry.h.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/error_info.h"
+#include "core/base/log.h"
+#include "core/base/status_macros.h"
+#include "server/engine/registry.h"
+#include "server/engine/registry_keys.h"
+
+namespace lockstep::engine {
+namespace {
+
+constexpr char kRemoteDecisions[] = "remote decisions";
+
+bool SameStageAndWeight(const domain::RoutingState& a, const domain::RoutingState& b) {
+  return a.stage == b.stage && a.read_weight == b.read_weight && a.write_weight == b.write_weight;
+}
+
+// What a decision record shows as the state after the change: the newly published one, else the one that
+// waits.
+const domain::RoutingState& StateAfter(const domain::Migration* before, const domain::Migration& after) {
+  const bool published = before == nullptr || after.published.epoch != before->published.epoch;
+  const bool newly_pending = after.pending && (before == nullptr || !before->pending ||
+                                               !after.pending->RoutesLike(*before->pending));
+  return !published && newly_pending ? *after.pending : after.published;
+}
+
+domain::DecisionRecord RecordOf(const domain::Migration* before, const domain::Migration& after,
+                                absl::Time now, const std::string& actor, const std::string& action,
+                                const std::string& reason,
+                                const std::optional<domain::GateResult>& evidence) {
+  domain::DecisionRecord record;
+  record.migration = after.name;
+  record.number = after.decision_count;
+  record.time = now;
+  record.actor = actor;
+  record.action = action;
+  record.reason = reason;
+  if (before != nullptr) record.before = before->published;
+  record.after = StateAfter(before, after);
+  record.run_state = after.run_state;
+  record.step = after.step;
+  record.plan_revision = after.plan_revision;
+  record.evidence = evidence;
+  return record;
+}
+
+std::string ActorLabel(const std::string& actor) {
+  return actor == kGatePrincipal || actor == kFencePrincipal ? actor : "operator";
+}
+
+}  // namespace
+
+LiveStates Registry::LiveStatesOf(const Entry& entry) const {
+  LiveStates live;
+  const absl::Duration now = clock_->SinceBoot();
+  const auto add_remote = [&](const PublishedState& state) {
+    if (!state.RemoteAt(now)) return;
+    live.holders.push_back({kRemoteDecisions, "", state.routing->state.epoch, true});
+  };
+  for (const auto& state : entry.draining) {
+    live.history.push_back(state->routing->state);
+    add_remote(*state);
+  }
+  live.history.push_back(entry.published->routing->state);
+  add_remote(*entry.published);
+  uint64_t oldest = live.history.front().epoch;
+  for (const InstanceView& instance : instances_->List(entry.migration->name)) {
+    live.holders.push_back({instance.instance_id, instance.service, instance.acknowledged_epoch, false});
+    oldest = std::min(oldest, instance.acknowledged_epoch);
+  }
+  if (oldest < live.history.front().epoch) {
+    // An instance came back with less than it had acknowledged.
+    std::vector<domain::RoutingState> older = FindStatesSince(*entry.migration, oldest);
+    const uint64_t known = live.history.front().epoch;
+    older.erase(std::remove_if(older.begin(), older.end(), [&](const auto& s) { return s.epoch >= known; }),
+                older.end());
+    live.history.insert(live.history.begin(), older.begin(), older.end());
+  }
+  return live;
+}
+
+std::vector<domain::RoutingState> Registry::FindStatesSince(const domain::Migration& migration,
+                                                            uint64_t epoch) const {
+  std::vector<domain::RoutingState> states;
+  for (uint64_t number = migration.decision_count; number > 0; --number) {
+    const auto bytes = store_->Get(store::Table::kDecisions, store::DecisionKey(migration.name, number));
+    if (!bytes.ok() || !*bytes) break;  // what is missing counts as compatible with nothing
+    const absl::StatusOr<domain::DecisionRecord> record = codec_->DecodeDecision(**bytes);
+    if (!record.ok()) break;
+    if (record->after.epoch == 0 || record->after.epoch == record->before.epoch) continue;
+    if (record->after.epoch < epoch) break;
+    states.push_back(record->after);
+  }
+  std::reverse(states.begin(), states.end());
+  return states;
+}
+
+void Registry::PublishInto(domain::RoutingState state, domain::Migration* after) {
+  state.epoch = after->published.epoch + 1;
+  after->draining.push_back(std::move(after->published));
+  after->published = std::move(state);
+}
+
+void Registry::DropDrained(const Entry& before, domain::Migration* after) const {
+  const std::optional<uint64_t> oldest = instances_->OldestLiveEpoch(after->name);
+  const absl::Duration now = clock_->SinceBoot();
+  const auto is_live = [&](const domain::RoutingState& state) {
+    if (oldest && state.epoch >= *oldest) return true;
+    if (before.published->routing->state.epoch == state.epoch) return before.published->RemoteAt(now);
+    for (const auto& draining : before.draining) {
+      if (draining->routing->state.epoch == state.epoch) return draining->RemoteAt(now);
+    }
+    return false;
+  };
+  auto& draining = after->draining;
+  draining.erase(std::remove_if(draining.begin(), draining.end(), [&](const auto& s) { return !is_live(s); }),
+                 draining.end());
+}
+
+void Registry::RouteTo(const Entry& before, const domain::RoutingState& target,
+                       std::optional<domain::RoutingState> via, absl::Time now,
+                       domain::Migration* after) const {
+  const LiveStates live = LiveStatesOf(before);
+  after->pending.reset();
+  after->pending_since = absl::InfinitePast();
+  if (FindWaits(target, live).empty()) {
+    PublishInto(target, after);
+    after->step_started_at = now;
+  } else {
+    if (!via && !domain::MayCoexist(after->published, target)) via = BridgeState(after->published, target);
+    if (via && !SameStageAndWeight(*via, after->published) && FindWaits(*via, live).empty()) {
+      PublishInto(*std::move(via), after);
+    }
+    after->pending = target;
+    after->pending->epoch = 0;
+    after->pending_since = now;
+  }
+  DropDrained(before, after);
+}
+
+Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain::Transition& transition,
+                                            absl::string_view actor, absl::Time now) const {
+  Change change;
+  change.name = before->migration->name;
+  change.before = before;
+  change.after = *before->migration;
+  change.time = now;
+  change.actor = std::string(actor);
+  change.action = transition.action;
+  change.reason = transition.reason;
+  change.evidence = transition.evidence;
+  change.keep_gate = !transition.target && !transition.restart_evidence;
+  domain::Migration& after = change.after;
+  after.run_state_reason = transition.reason;
+  after.step = transition.step;
+  if (transition.run_state == domain::RunState::kRolledBack) after.rolled_back_at = now;
+  after.run_state = transition.run_state;
+  if (transition.target) {
+    RouteTo(*before, *transition.target, transition.via, now, &after);
+  } else if (transition.restart_evidence) {
+    after.step_started_at = now;
+  }
+  return change;
+}
+
+absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
+  LOCKSTEP_RETURN_IF_ERROR(health());
+  // Twice at most: a bridge, then the target.
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
+    const domain::Migration& migration = *before->migration;
+    if (!migration.pending) return absl::OkStatus();
+    Change change;
+    change.name = std::string(name);
+    change.before = before;
+    change.after = migration;
+    change.time = clock_->Now();
+    change.actor = kFencePrincipal;
+    change.action = "publish";
+    const absl::Time pending_since = migration.pending_since;
+    RouteTo(*before, *migration.pending, std::nullopt, change.time, &change.after);
+    if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
+    if (change.after.pending) {
+      change.after.pending_since = pending_since;
+      change.reason = "a state that may stand between the present one and the pending one";
+    } else {
+      change.reason = "nothing acts on an incompatible epoch any more";
+    }
+    LOCKSTEP_RETURN_IF_ERROR(Apply(std::move(change), false, wake).status());
+  }
+}
+
+absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_only, WakeList* wake) {
+  domain::Migration& after = change.after;
+  const domain::Migration* before = change.before ? change.before->migration.get() : nullptr;
+  after.version = before == nullptr ? 1 : before->version + 1;
+  after.decision_count = before == nullptr ? 1 : before->decision_count + 1;
+  after.update_time = change.time;
+  if (before != nullptr) {
+    for (const domain::RoutingState& state : after.draining) {
+      LOCKSTEP_CHECK(state.epoch < after.published.epoch, "epochs only rise");
+    }
+  }
+  const domain::DecisionRecord decision =
+      RecordOf(before, after, change.time, change.actor, change.action, change.reason, change.evidence);
+  EvidenceTimeline timeline = change.before ? change.before->timeline : EvidenceTimeline();
+  timeline.Add(decision);
+  EntryPtr entry = MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after),
+                             std::move(timeline), change.keep_gate ? change.before->gate : nullptr);
+  if (validate_only) return entry;
+
+  store::WriteBatch batch;
+  batch.Put(store::Table::kMigrations, store::MigrationKey(change.name), codec_->Encode(after));
+  batch.Put(store::Table::kDecisions, store::DecisionKey(change.name, decision.number),
+            codec_->Encode(decision));
+  AppendAudit(change.actor, change.action, change.name, change.reason, change.time, &batch);
+  requests_.Append(change.request_id, change.method, change.name, &after, change.time, &batch);
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(change.name, std::move(batch)));
+
+  const bool rerouted = before == nullptr || before->published.epoch != after.published.epoch;
+  if (before == nullptr) instances_->MigrationCreated(change.name, after.published.epoch);
+  Show(change.name, entry, rerouted ? std::optional<uint64_t>(revision) : std::nullopt, wake);
+  if (before != nullptr && rerouted) CountTransition(change);
+  Log(LogLevel::kInfo, change.action,
+      {{"migration", change.name},
+       {"actor", change.actor},
+       {"epoch", absl::StrCat(after.published.epoch)},
+       {"stage", domain::StageName(after.published.stage)},
+       {"run_state", domain::RunStateName(after.run_state)},
+       {"reason", change.reason}});
+  return entry;
+}
+
+Registry::EntryPtr Registry::MakeEntry(const Entry* before,
+                                       std::shared_ptr<const domain::Migration> migration,
+                                       EvidenceTimeline timeline,
+                                       std::shared_ptr<const GateEvaluation> gate) const {
+  const auto published_state =
+      [&](const domain::RoutingState& state) -> std::shared_ptr<const PublishedState> {
+    if (before != nullptr) {
+      if (before->published->routing->state.epoch == state.epoch) return before->published;
+      for (const auto& draining : before->draining) {
+        if (draining->routing->state.epoch == state.epoch) return draining;
+      }
+    }
+    return std::make_shared<const PublishedState>(
+        domain::MigrationRouting{migration->name, state, migration->contract});
+  };
+  auto entry = std::make_shared<Entry>();
+  entry->gate = std::move(gate);
+  entry->timeline = std::move(timeline);
+  entry->published = published_state(migration->published);
+  for (const domain::RoutingState& state : migration->draining)
+    entry->draining.push_back(published_state(state));
+  entry->migration = std::move(migration);
+  return entry;
+}
+
+void Registry::Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision,
+                    WakeList* wake) {
+  auto next = std::make_shared<Entries>(*entries());
+  if (entry == nullptr) {
+    next->erase(name);
+  } else {
+    next->insert_or_assign(name, std::move(entry));
+  }
+  {
+    MutexLock lock(&view_mutex_);
+    entries_ = std::move(next);
+  }
+  if (routing_revision) wake->Append(hub_->Publish(MakeSnapshot(*routing_revision), name));
+  wake->Append(watchers_.Changed(name));
+}
+
+absl::StatusOr<uint64_t> Registry::Commit(absl::string_view name, store::WriteBatch batch) {
+  absl::StatusOr<uint64_t> revision = instances_->CommitWith(name, std::move(batch));
+  if (revision.ok()) {
+    ++audit_count_;
+    requests_.Committed();
+    return revision;
+  }
+  requests_.Abandoned();
+  if (absl::IsUnknown(revision.status())) {
+    MutexLock lock(&view_mutex_);
+    health_ = WithErrorInfo(
+        absl::UnavailableError(absl::StrCat("the outcome of a commit is unknown (",
+                                            revision.status().message(),
+                                            "): the server has to be restarted, which reads what is there")),
+        {.reason = "STORE_FAILED", .metadata = {}, .field_violations = {}, .precondition_violations = {}});
+    return health_;
+  }
+  return revision;
+}
+
+void Registry::AppendAudit(absl::string_view actor, absl::string_view action, absl::string_view resource,
+                           absl::string_view reason, absl::Time now, store::WriteBatch* batch) const {
+  domain::AuditEntry entry;
+  entry.number = audit_count_ + 1;
+  entry.time = now;
+  entry.actor = std::string(actor);
+  entry.action = std::string(action);
+  entry.resource = std::string(resource);
+  entry.reason = std::string(reason);
+  entry.revision = store_->revision() + 1;
+  batch->Put(store::Table::kAudit, store::AuditKey(entry.number), codec_->Encode(entry));
+  batch->Put(store::Table::kMeta, store::MetaKey(kAuditCountKey), absl::StrCat(entry.number));
+}
+
+void Registry::CountTransition(const Change& change) {
+  const domain::Stage from = change.before->migration->published.stage;
+  const domain::Stage to = change.after.published.stage;
+  MutexLock lock(&view_mutex_);
+  ++transitions_[{from, to, ActorLabel(change.actor)}];
+}
+
+}  // namespace lockstep::engine
