@@ -132,7 +132,8 @@ struct ClientStats {
   uint64_t operations_pinned = 0;
   uint64_t repairs_outstanding = 0;
   uint64_t batches_acknowledged = 0;
-  uint64_t telemetry_dropped = 0;  // operations whose counts were dropped
+  uint64_t telemetry_dropped = 0;      // operations whose counts were dropped
+  uint64_t operations_unreported = 0;  // collected and not acknowledged yet
 };
 
 // Thread-safe. One per process is usual.
@@ -186,6 +187,8 @@ class Client {
  private:
   struct Parts;
   explicit Client(std::unique_ptr<Parts> parts);
+  // Why there is nothing to route by.
+  absl::Status NoSnapshot() const;
 
   std::unique_ptr<Parts> parts_;
 };

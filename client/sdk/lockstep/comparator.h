@@ -50,8 +50,9 @@ class FieldValue {
   const std::string* as_string() const { return std::get_if<std::string>(&value_); }
   const ListType* as_list() const { return std::get_if<ListType>(&value_); }
 
-  // An unambiguous text, the same for equal values: what digests and lengths are taken of. Strings are their
-  // own bytes, null is empty; lists are length-prefixed.
+  // A text form, the same for equal values: what digests and lengths are taken of. Strings are their own
+  // bytes, null is empty, numbers are the shortest text that reads back as the same number, lists prefix each
+  // element with its length.
   std::string Canonical() const;
 
   // Same type and same value; 1 and 1.0 differ here (CompareRecords treats them as equal numbers).

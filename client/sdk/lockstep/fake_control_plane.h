@@ -92,6 +92,7 @@ class FakeControlPlane final : public Transport, public std::enable_shared_from_
   domain::MigrationRouting& RoutingLocked(absl::string_view migration) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends the current state to every stream.
   void Publish();
+  void SendCurrent(Connection& connection);
   std::vector<std::shared_ptr<Connection>> Connections() const;
   absl::StatusOr<ReportReply> CountReport(const domain::TelemetryBatch& batch);
   void Close(const std::shared_ptr<Connection>& connection, absl::Status why);

@@ -97,15 +97,17 @@ class TelemetryRecorder {
 
   template <typename Update>
   void Record(const Attribution& to, Update&& update);
-  void AddSamples(Cell& cell, const Attribution& to, uint64_t salt_seed, const ComparisonRecord& record,
-                  absl::Time now);
+  void AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record, absl::Time now) const;
+  // Null when the fingerprint has had its samples; that is counted.
+  domain::MismatchSample* NewSample(Cell& cell, absl::string_view field, absl::string_view kind) const;
 
   const TelemetryOptions options_;
   const Clock* const clock_;
   std::unique_ptr<std::array<Shard, internal::kThreadShards>> shards_;
-  // Lock order: a shard's mutex before totals_mutex_.
-  mutable Mutex totals_mutex_;
-  std::vector<domain::WindowStats> collected_totals_ ABSL_GUARDED_BY(totals_mutex_);
+  // Held over a whole collection, so that nothing is seen twice or not at all. Lock order: before a shard's
+  // mutex.
+  mutable Mutex collect_mutex_;
+  std::vector<domain::WindowStats> collected_totals_ ABSL_GUARDED_BY(collect_mutex_);
 };
 
 }  // namespace lockstep

@@ -47,14 +47,14 @@ class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
 
  private:
   struct Running;
-  // How a pair of answers compares, before settling. Nothing when both sides failed.
   struct Verdict;
 
-  void FirstPass(std::shared_ptr<Running> running);
-  void SettlePass(std::shared_ptr<Running> running);
-  void SettleLater(std::shared_ptr<Running> running);
-  SideView ReadTimed(Running& running, domain::Side side, bool* timed_out);
-  void Finish(Running& running, const Verdict& verdict);
+  void FirstPass(const std::shared_ptr<Running>& running);
+  // Reads both sides again.
+  void SettlePass(const std::shared_ptr<Running>& running);
+  // Ends with `verdict`, or settles it if it is a mismatch and there are passes left.
+  void Conclude(const std::shared_ptr<Running>& running, const Verdict& verdict);
+  void Record(const Running& running, const Verdict& verdict);
 
   Client* const client_;
   const MigratorOptions options_;

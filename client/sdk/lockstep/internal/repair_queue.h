@@ -51,11 +51,11 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   size_t outstanding() const;
   // Oldest epoch held by a repair of the migration.
   std::optional<uint64_t> OldestEpoch(uint32_t migration_index) const;
-  // Raised whenever a repair has ended; lets the acknowledger notice without polling every migration.
-  uint64_t ended() const;
+  // Repairs that found no place.
+  uint64_t refused() const;
   // Makes every waiting repair due now; used when draining.
   void Hasten();
-  // Drops what is left and refuses more. Returns how many were dropped.
+  // Drops what waits and refuses more; one under way ends by itself. Returns how many were dropped.
   size_t Close();
 
  private:
@@ -65,6 +65,7 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   };
 
   void ScheduleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndLocked(const Repair& repair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunDue();
 
   const size_t capacity_;
@@ -75,7 +76,7 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   size_t outstanding_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and running
-  uint64_t ended_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
   // When the earliest scheduled wake-up is due; later ones find nothing and end.
   std::optional<absl::Duration> wake_at_ ABSL_GUARDED_BY(mutex_);
   std::multimap<absl::Duration, Item> waiting_ ABSL_GUARDED_BY(mutex_);  // by due time since boot
