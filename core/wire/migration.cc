@@ -1,9 +1,8 @@
 #include "core/wire/migration.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/utf8.h"
@@ -25,9 +24,11 @@ constexpr size_t kMaxOwners = 64;
 constexpr size_t kMaxOwnerBytes = 256;
 constexpr size_t kMaxSaltBytes = 256;
 
-// One field that an update may replace. Reading adds violations for its own value only.
+// One field that an update may replace. Reading adds violations for its own value only, save for the plan,
+// which is judged together with the contract (CheckPlan) when both have been read.
 struct UpdatableField {
   absl::string_view name;
+  bool concerns_plan;
   void (*read)(const v1::Migration& from, domain::Migration& to, Violations& violations);
 };
 
@@ -65,7 +66,6 @@ void ReadOwners(const v1::Migration& from, domain::Migration& to, Violations& vi
 void ReadPlanField(const v1::Migration& from, domain::Migration& to, Violations& violations) {
   const FieldPath root;
   to.plan = ReadPlan(from.plan(), root / "plan", violations);
-  CheckPlan(to.plan, root / "plan", violations);
 }
 
 void ReadContractField(const v1::Migration& from, domain::Migration& to, Violations& violations) {
@@ -83,8 +83,9 @@ void ReadPinsField(const v1::Migration& from, domain::Migration& to, Violations&
 }
 
 constexpr UpdatableField kUpdatableFields[] = {
-    {"description", ReadDescription}, {"labels", ReadLabels},          {"owners", ReadOwners},
-    {"plan", ReadPlanField},          {"contract", ReadContractField}, {"pins", ReadPinsField},
+    {"description", false, ReadDescription}, {"labels", false, ReadLabels},
+    {"owners", false, ReadOwners},           {"plan", true, ReadPlanField},
+    {"contract", true, ReadContractField},   {"pins", false, ReadPinsField},
 };
 
 const UpdatableField* FindUpdatable(absl::string_view name) {
@@ -92,28 +93,6 @@ const UpdatableField* FindUpdatable(absl::string_view name) {
     if (field.name == name) return &field;
   }
   return nullptr;
-}
-
-// What ties plan and contract together: a check on a field nobody compares would wait for ever.
-void CheckFieldsAreDeclared(const domain::Migration& migration, Violations& violations) {
-  absl::flat_hash_set<absl::string_view> declared;
-  for (const domain::FieldRule& rule : migration.contract.fields) {
-    if (!rule.ignore) declared.insert(rule.path);
-  }
-  const FieldPath root;
-  const FieldPath plan = root / "plan";
-  for (size_t i = 0; i < migration.plan.steps.size(); ++i) {
-    const FieldPath step = plan.At("steps", i);
-    const auto& checks = migration.plan.steps[i].checks;
-    for (size_t j = 0; j < checks.size(); ++j) {
-      if (checks[j].field.empty() || declared.contains(checks[j].field)) continue;
-      const FieldPath check = step.At("checks", j);
-      violations.Add(check / "field",
-                     absl::StrCat("'", checks[j].field,
-                                  "' is not a field that the contract compares; declare it in "
-                                  "contract.fields"));
-    }
-  }
 }
 
 domain::Migration ReadDefinition(const v1::Migration& migration, Violations& violations) {
@@ -124,7 +103,7 @@ domain::Migration ReadDefinition(const v1::Migration& migration, Violations& vio
   CheckBytes(root / "salt", migration.salt().size(), {.max = kMaxSaltBytes}, violations);
   out.salt = migration.salt();
   for (const UpdatableField& field : kUpdatableFields) field.read(migration, out, violations);
-  CheckFieldsAreDeclared(out, violations);
+  CheckPlan(out.plan, out.contract, violations);
   return out;
 }
 
@@ -241,18 +220,19 @@ absl::Status ApplyUpdateMask(const google::protobuf::FieldMask& mask, const v1::
   const FieldPath root;
   CheckMask(mask, root / "update_mask", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
+  const bool everything = NamesEverything(mask);
   domain::Migration updated = *to;
-  if (NamesEverything(mask)) {
-    for (const UpdatableField& field : kUpdatableFields) field.read(from, updated, violations);
-    if (!from.salt().empty() && from.salt() != to->salt) {
-      violations.Add(root / "salt", absl::StrCat("is immutable; it is \"", to->salt, "\""));
-    }
+  bool concerns_plan = false;
+  for (const UpdatableField& field : kUpdatableFields) {
+    if (!everything && std::find(mask.paths().begin(), mask.paths().end(), field.name) == mask.paths().end())
+      continue;
+    field.read(from, updated, violations);
+    concerns_plan = concerns_plan || field.concerns_plan;
   }
-  for (const std::string& path : mask.paths()) {
-    const UpdatableField* field = FindUpdatable(path);
-    if (field != nullptr) field->read(from, updated, violations);
+  if (concerns_plan) CheckPlan(updated.plan, updated.contract, violations);
+  if (everything && !from.salt().empty() && from.salt() != to->salt) {
+    violations.Add(root / "salt", absl::StrCat("is immutable; it is \"", to->salt, "\""));
   }
-  CheckFieldsAreDeclared(updated, violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   *to = std::move(updated);
   return absl::OkStatus();

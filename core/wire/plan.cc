@@ -1,7 +1,9 @@
 #include "core/wire/plan.h"
 
-#include <utility>
+#include <algorithm>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/string_view.h"
 #include "core/wire/enums.h"
 #include "core/wire/timestamps.h"
 
@@ -9,9 +11,6 @@ namespace lockstep::wire {
 namespace {
 
 constexpr size_t kMaxServiceCharacters = 63;
-constexpr size_t kMaxExpectedServices = 256;
-constexpr size_t kMaxFieldPathBytes = 256;
-constexpr size_t kMaxCheckNameCharacters = 63;
 
 v1::Check ToProto(const domain::Check& check) {
   v1::Check out;
@@ -33,6 +32,14 @@ v1::PlanStep ToProto(const domain::PlanStep& step) {
   for (const domain::Check& check : step.checks) *out.add_checks() = ToProto(check);
   out.set_manual(step.manual);
   return out;
+}
+
+// Its length is for domain::ValidatePlan.
+void CheckName(const FieldPath& path, absl::string_view name, Violations& violations) {
+  const bool known_characters = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_' || c == '-';
+  });
+  if (!known_characters) violations.Add(path, "has other characters than a-z, 0-9, '_' and '-'");
 }
 
 domain::Check ReadCheck(const v1::Check& check, const FieldPath& path, Violations& violations) {
@@ -91,34 +98,22 @@ domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Viol
   return out;
 }
 
-void CheckPlan(const domain::MigrationPlan& plan, const FieldPath& path, Violations& violations) {
-  CheckCount(path / "steps", plan.steps.size(), {.max = domain::kMaxPlanSteps}, violations);
+void CheckPlan(const domain::MigrationPlan& plan, const domain::Contract& contract, Violations& violations) {
+  const FieldPath root;
+  const FieldPath path = root / "plan";
   for (size_t i = 0; i < plan.steps.size(); ++i) {
     const FieldPath step_path = path.At("steps", i);
-    const auto& checks = plan.steps[i].checks;
-    CheckCount(step_path / "checks", checks.size(), {.max = domain::kMaxChecksPerStep}, violations);
-    for (size_t j = 0; j < checks.size(); ++j) {
+    for (size_t j = 0; j < plan.steps[i].checks.size(); ++j) {
       const FieldPath check_path = step_path.At("checks", j);
-      CheckLength(check_path / "name", checks[j].name, {.min = 1, .max = kMaxCheckNameCharacters},
-                  violations);
-      CheckBytes(check_path / "field", checks[j].field.size(), {.max = kMaxFieldPathBytes}, violations);
-      CheckFinite(check_path / "budget", checks[j].budget, violations);
-      CheckFinite(check_path / "floor", checks[j].floor, violations);
+      CheckName(check_path / "name", plan.steps[i].checks[j].name, violations);
     }
   }
-  CheckFinite(path / "alpha_rollback", plan.alpha_rollback, violations);
-  CheckFinite(path / "alpha_advance", plan.alpha_advance, violations);
-  CheckCount(path / "expected_services", plan.expected_services.size(), {.max = kMaxExpectedServices},
-             violations);
   for (size_t i = 0; i < plan.expected_services.size(); ++i) {
     const FieldPath service_path = path.At("expected_services", i);
     CheckLength(service_path / "service", plan.expected_services[i].service,
                 {.min = 1, .max = kMaxServiceCharacters}, violations);
-    if (plan.expected_services[i].min_instances == 0) {
-      violations.Add(service_path / "min_instances", "is 0; at least 1 instance has to be expected");
-    }
   }
-  for (const domain::Violation& violation : domain::ValidatePlan(plan)) {
+  for (const domain::Violation& violation : domain::ValidatePlan(plan, contract)) {
     violations.Add(violation.path, violation.message);
   }
 }

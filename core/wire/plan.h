@@ -1,6 +1,7 @@
 // The plan of a migration.
 #pragma once
 
+#include "core/domain/contract.h"
 #include "core/domain/plan.h"
 #include "core/wire/violations.h"
 #include "lockstep/v1/migration.pb.h"
@@ -13,7 +14,8 @@ v1::Plan ToProto(const domain::MigrationPlan& plan);
 // durations): what was stored stays readable when limits change. An alpha of 0 becomes its default.
 domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Violations& violations);
 
-// The API's limits, and domain::ValidatePlan. `plan` is what ReadPlan made of the input.
-void CheckPlan(const domain::MigrationPlan& plan, const FieldPath& path, Violations& violations);
+// The API's limits, and domain::ValidatePlan against the contract that goes with the plan. `plan` is what
+// ReadPlan made of the input at the path "plan".
+void CheckPlan(const domain::MigrationPlan& plan, const domain::Contract& contract, Violations& violations);
 
 }  // namespace lockstep::wire

@@ -1,0 +1,244 @@
+#include "core/wire/telemetry.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "core/domain/log_math.h"
+#include "google/protobuf/text_format.h"
+#include "tests/wire/violation_matchers.h"
+
+namespace lockstep::wire {
+namespace {
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+
+v1::ReportComparisonsRequest ValidReport() {
+  v1::ReportComparisonsRequest out;
+  const bool parsed = google::protobuf::TextFormat::ParseFromString(
+      R"pb(
+        instance_id: "orders-1"
+        session: 77
+        sequence: 3
+        deltas {
+          migration: "namespaces/a/migrations/b"
+          generation: 1
+          epoch: 2
+          contract_revision: 4
+          bucket_start { seconds: 1800000000 }
+          stats {
+            old_arm {
+              requests: 10
+              errors: 1
+              latency { index: 3 count: 4 }
+              latency { index: 9 count: 6 }
+            }
+            new_arm { requests: 5 }
+            writes { authoritative_ok: 3 mirror_ok: 2 mirror_failed: 1 }
+            comparisons { outcome: COMPARISON_OUTCOME_MATCH count: 5 }
+            comparisons { outcome: COMPARISON_OUTCOME_MISMATCH count: 2 }
+            field_mismatches { field: "city" kind: MISMATCH_KIND_VALUE count: 1 }
+            field_mismatches { field: "city" kind: MISMATCH_KIND_TYPE count: 1 }
+            new_failed_only: 1
+            operations_dropped: 8
+          }
+          samples {
+            time { seconds: 1799999999 }
+            field: "city"
+            kind: "value"
+            key_digest: "0123456789abcdef0123456789ABCDEF"
+            old_digest: "00"
+            old_length: 2
+            new_length: 3
+            epoch: 2
+            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736"
+          }
+        }
+      )pb",
+      &out);
+  EXPECT_TRUE(parsed);
+  return out;
+}
+
+TEST(TelemetryBatchTest, Valid) {
+  const auto batch = TelemetryBatchFromProto(ValidReport(), kNow);
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ(batch->session, 77u);
+  EXPECT_EQ(batch->sequence, 3u);
+  ASSERT_EQ(batch->deltas.size(), 1u);
+  const domain::TelemetryDelta& delta = batch->deltas[0];
+  EXPECT_EQ(delta.bucket_start, kNow);
+  EXPECT_EQ(delta.stats.arm(domain::Arm::kOld).latency.count(), 10u);
+  EXPECT_EQ(delta.stats.comparison(domain::ComparisonOutcome::kMismatch), 2u);
+  EXPECT_EQ(delta.stats.fields().at("city").total(), 2u);
+  EXPECT_EQ(delta.stats.dropped.telemetry_dropped, 8u);
+  EXPECT_EQ(delta.samples[0].instance_id, "orders-1");
+}
+
+TEST(TelemetryBatchTest, EmptyBatchIsValid) {
+  v1::ReportComparisonsRequest request = ValidReport();
+  request.clear_deltas();
+  EXPECT_TRUE(TelemetryBatchFromProto(request, kNow).ok());
+}
+
+using Spoil = std::function<void(v1::ReportComparisonsRequest&)>;
+struct Case {
+  const char* field;
+  const char* description;
+  Spoil spoil;
+};
+
+Spoil OfDelta(std::function<void(v1::MigrationDelta&)> spoil) {
+  return [spoil](v1::ReportComparisonsRequest& r) { spoil(*r.mutable_deltas(0)); };
+}
+Spoil OfStats(std::function<void(v1::WindowStats&)> spoil) {
+  return [spoil](v1::ReportComparisonsRequest& r) { spoil(*r.mutable_deltas(0)->mutable_stats()); };
+}
+Spoil OfSample(std::function<void(v1::MismatchSample&)> spoil) {
+  return [spoil](v1::ReportComparisonsRequest& r) { spoil(*r.mutable_deltas(0)->mutable_samples(0)); };
+}
+Spoil BucketAt(int64_t seconds, int32_t nanos = 0) {
+  return OfDelta([=](v1::MigrationDelta& d) {
+    d.mutable_bucket_start()->set_seconds(seconds);
+    d.mutable_bucket_start()->set_nanos(nanos);
+  });
+}
+
+void ExpectRefusals(const std::vector<Case>& cases) {
+  for (const Case& test : cases) {
+    SCOPED_TRACE(absl::StrCat(test.field, ": ", test.description));
+    v1::ReportComparisonsRequest request = ValidReport();
+    test.spoil(request);
+    EXPECT_THAT(TelemetryBatchFromProto(request, kNow).status(), Refuses(test.field, test.description));
+  }
+}
+
+TEST(TelemetryBatchTest, RefusesBadBatchesAndDeltas) {
+  ExpectRefusals({
+      {"instance_id", "empty", [](auto& r) { r.clear_instance_id(); }},
+      {"instance_id", "other characters", [](auto& r) { r.set_instance_id("a b"); }},
+      {"session", "0", [](auto& r) { r.clear_session(); }},
+      {"sequence", "0", [](auto& r) { r.clear_sequence(); }},
+      {"deltas", "at most 1000",
+       [](auto& r) {
+         for (int i = 0; i < 1000; ++i) r.add_deltas();
+       }},
+      {"deltas", "at most 1048576", OfSample([](auto& s) { s.set_field(std::string(1 << 20, 'x')); })},
+      {"deltas[0].migration", "full name", OfDelta([](auto& d) { d.set_migration("a/b"); })},
+      {"deltas[0].generation", "0", OfDelta([](auto& d) { d.clear_generation(); })},
+      {"deltas[0].contract_revision", "0", OfDelta([](auto& d) { d.clear_contract_revision(); })},
+      {"deltas[0].bucket_start", "not set", OfDelta([](auto& d) { d.clear_bucket_start(); })},
+      {"deltas[0].bucket_start", "multiple of 5s", BucketAt(1'800'000'001)},
+      {"deltas[0].bucket_start", "multiple of 5s", BucketAt(1'800'000'000, 1)},
+      {"deltas[0].bucket_start", "before 2020", BucketAt(1'577'836'795)},
+      {"deltas[0].bucket_start", "before 2020", BucketAt(0)},
+      {"deltas[0].bucket_start", "ahead of", BucketAt(1'800'003'605)},
+      {"deltas[0].bucket_start", "the year", BucketAt(std::numeric_limits<int64_t>::max())},
+      {"deltas[0].bucket_start", "nanos", BucketAt(1'800'000'000, -1)},
+      {"deltas[0].samples", "at most 100", OfDelta([](auto& d) {
+         for (int i = 0; i < 100; ++i) *d.add_samples() = d.samples(0);
+       })},
+  });
+  v1::ReportComparisonsRequest request = ValidReport();
+  BucketAt(1'800'003'600)(request);
+  EXPECT_TRUE(TelemetryBatchFromProto(request, kNow).ok()) << "exactly one hour ahead";
+  BucketAt(1'577'836'800)(request);
+  EXPECT_TRUE(TelemetryBatchFromProto(request, kNow).ok()) << "the first bucket of 2020";
+}
+
+TEST(TelemetryBatchTest, RefusesCountsThatCannotBe) {
+  constexpr uint64_t kHuge = domain::kMaxCount + 1;
+  constexpr uint64_t kHalf = uint64_t{1} << 63;  // two of them add up to 0
+  ExpectRefusals({
+      {"deltas[0].stats", "errors", OfStats([](auto& s) { s.mutable_old_arm()->set_errors(11); })},
+      {"deltas[0].stats", "errors", OfStats([](auto& s) { s.mutable_new_arm()->set_errors(6); })},
+      {"deltas[0].stats", "latencies",
+       OfStats([](auto& s) { s.mutable_old_arm()->mutable_latency(0)->set_count(5); })},
+      {"deltas[0].stats", "mismatches of field 'city'",
+       OfStats([](auto& s) { s.mutable_field_mismatches(0)->set_count(2); })},
+      {"deltas[0].stats", "paired", OfStats([](auto& s) { s.set_old_failed_only(7); })},
+      {"deltas[0].stats.old_arm.latency", "rising index",
+       OfStats([](auto& s) { s.mutable_old_arm()->mutable_latency(1)->set_index(3); })},
+      {"deltas[0].stats.old_arm.latency", "does not exist", OfStats([](auto& s) {
+         s.mutable_old_arm()->mutable_latency(1)->set_index(domain::LatencySketch::kBucketCount);
+       })},
+      {"deltas[0].stats.new_arm.latency", "count of 0",
+       OfStats([](auto& s) { s.mutable_new_arm()->add_latency()->set_index(1); })},
+      {"deltas[0].stats.comparisons[1].outcome", "twice",
+       OfStats([](auto& s) { s.mutable_comparisons(1)->set_outcome(v1::COMPARISON_OUTCOME_MATCH); })},
+      {"deltas[0].stats.comparisons[1].outcome", "not set",
+       OfStats([](auto& s) { s.mutable_comparisons(1)->clear_outcome(); })},
+      {"deltas[0].stats.comparisons[1].outcome", "11 is not a ComparisonOutcome", OfStats([](auto& s) {
+         s.mutable_comparisons(1)->set_outcome(static_cast<v1::ComparisonOutcome>(11));
+       })},
+      {"deltas[0].stats.comparisons[0].count", "largest",
+       OfStats([](auto& s) { s.mutable_comparisons(0)->set_count(kHuge); })},
+      {"deltas[0].stats.field_mismatches[1]", "twice",
+       OfStats([](auto& s) { s.mutable_field_mismatches(1)->set_kind(v1::MISMATCH_KIND_VALUE); })},
+      {"deltas[0].stats.field_mismatches[1].kind", "not set",
+       OfStats([](auto& s) { s.mutable_field_mismatches(1)->clear_kind(); })},
+      {"deltas[0].stats.field_mismatches[1].field", "empty",
+       OfStats([](auto& s) { s.mutable_field_mismatches(1)->clear_field(); })},
+      {"deltas[0].stats.field_mismatches[1].field", "at most 256",
+       OfStats([](auto& s) { s.mutable_field_mismatches(1)->set_field(std::string(257, 'x')); })},
+      {"deltas[0].stats.field_mismatches[0].count", "largest", OfStats([](auto& s) {
+         s.mutable_field_mismatches(0)->set_count(kHalf);
+         s.mutable_field_mismatches(1)->set_count(kHalf);
+       })},
+      {"deltas[0].stats.field_mismatches", "at most 64", OfStats([](auto& s) {
+         for (int i = 0; i < 64; ++i) {
+           v1::FieldMismatchCount* added = s.add_field_mismatches();
+           added->set_field(absl::StrCat("f", i));
+           added->set_kind(v1::MISMATCH_KIND_VALUE);
+           added->set_count(1);
+         }
+       })},
+      {"deltas[0].stats.new_arm.requests", "largest",
+       OfStats([](auto& s) { s.mutable_new_arm()->set_requests(kHuge); })},
+      {"deltas[0].stats.writes.mirror_shed", "largest",
+       OfStats([](auto& s) { s.mutable_writes()->set_mirror_shed(kHuge); })},
+      {"deltas[0].stats.operations_dropped", "largest",
+       OfStats([](auto& s) { s.set_operations_dropped(std::numeric_limits<uint64_t>::max()); })},
+  });
+}
+
+TEST(TelemetryBatchTest, RefusesBadSamples) {
+  ExpectRefusals({
+      {"deltas[0].samples[0].time", "not set", OfSample([](auto& s) { s.clear_time(); })},
+      {"deltas[0].samples[0].time", "nanos", OfSample([](auto& s) { s.mutable_time()->set_nanos(-5); })},
+      {"deltas[0].samples[0].field", "at most 256",
+       OfSample([](auto& s) { s.set_field(std::string(257, 'x')); })},
+      {"deltas[0].samples[0].kind", "none of value, type", OfSample([](auto& s) { s.clear_kind(); })},
+      {"deltas[0].samples[0].kind", "none of value, type", OfSample([](auto& s) { s.set_kind("Value"); })},
+      {"deltas[0].samples[0].key_digest", "empty", OfSample([](auto& s) { s.clear_key_digest(); })},
+      {"deltas[0].samples[0].key_digest", "hexadecimal",
+       OfSample([](auto& s) { s.set_key_digest(std::string(32, 'x')); })},
+      {"deltas[0].samples[0].key_digest", "at most 32",
+       OfSample([](auto& s) { s.set_key_digest(std::string(33, 'a')); })},
+      {"deltas[0].samples[0].old_digest", "hexadecimal",
+       OfSample([](auto& s) { s.set_old_digest("raw value"); })},
+      {"deltas[0].samples[0].new_digest", "at most 64",
+       OfSample([](auto& s) { s.set_new_digest(std::string(65, 'a')); })},
+      {"deltas[0].samples[0].instance_id", "not the batch's",
+       OfSample([](auto& s) { s.set_instance_id("other"); })},
+      {"deltas[0].samples[0].trace_id", "at least 32", OfSample([](auto& s) { s.set_trace_id("4bf9"); })},
+      {"deltas[0].samples[0].trace_id", "hexadecimal", OfSample([](auto& s) { s.set_trace_id("no trace"); })},
+  });
+}
+
+TEST(TelemetryBatchTest, TextThatIsNotUtf8IsRepairedBeforeItIsSent) {
+  domain::TelemetryBatch batch;
+  domain::TelemetryDelta& delta = batch.deltas.emplace_back();
+  delta.samples.push_back({.time = kNow, .field = "ci\xffty", .kind = "value", .trace_id = "\xc3"});
+  domain::FieldMismatches counts;
+  counts[domain::MismatchKind::kValue] = 1;
+  ASSERT_TRUE(delta.stats.AddFieldMismatches("\xed\xa0\x80", counts).ok());
+  v1::ReportComparisonsRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(ToProto(batch).SerializeAsString()));
+  EXPECT_EQ(parsed.deltas(0).samples(0).field(), "ci\xef\xbf\xbdty");
+}
+
+}  // namespace
+}  // namespace lockstep::wire
