@@ -1,0 +1,73 @@
+#include "server/engine/evidence_timeline.h"
+
+#include <gtest/gtest.h>
+
+namespace lockstep::engine {
+namespace {
+
+using domain::RunState;
+
+struct Row {
+  const char* what;
+  const char* action;
+  RunState run_state;
+  int step;
+  uint64_t before_epoch;
+  uint64_t after_epoch;
+  bool breached;
+  size_t segments;  // expected afterwards
+  bool reset;       // whether the id changes
+};
+
+TEST(EvidenceTimeline, FollowsTheRecords) {
+  const Row rows[] = {
+      {"create", "create", RunState::kDraft, -1, 0, 1, false, 0, false},
+      {"start", "start", RunState::kRunning, 0, 1, 2, false, 1, true},
+      {"pending", "advance", RunState::kRunning, 1, 2, 0, false, 1, false},
+      {"published", "publish", RunState::kRunning, 1, 2, 3, false, 2, false},
+      {"pause", "pause", RunState::kPaused, 1, 3, 3, false, 2, false},
+      {"resume", "resume", RunState::kRunning, 1, 3, 3, false, 2, false},
+      {"pins", "update", RunState::kRunning, 1, 3, 4, false, 2, false},
+      {"contract", "update_contract", RunState::kRunning, 1, 4, 5, false, 1, true},
+      {"weight", "set-weight", RunState::kPaused, 1, 5, 6, false, 2, false},
+      {"resume after a breach", "resume", RunState::kRunning, 1, 6, 6, true, 1, true},
+      {"plan", "update_plan", RunState::kRunning, 1, 6, 6, false, 1, true},
+      {"rollback", "rollback", RunState::kRolledBack, 0, 6, 7, true, 0, true},
+      {"resume after it", "resume", RunState::kRunning, 0, 7, 7, false, 1, true},
+      {"abort", "abort", RunState::kDraft, -1, 7, 8, false, 0, true},
+  };
+  EvidenceTimeline timeline;
+  absl::Time now = absl::FromUnixSeconds(1001);
+  for (const Row& row : rows) {
+    domain::DecisionRecord record;
+    record.time = now;
+    record.action = row.action;
+    record.run_state = row.run_state;
+    record.step = row.step;
+    record.before.epoch = row.before_epoch;
+    record.after = domain::StateOfStage(row.step < 0 ? domain::Stage::kOff : domain::Stage::kDualWrite, 0);
+    record.after.epoch = row.after_epoch;
+    if (row.breached) record.evidence.emplace().verdict = domain::Verdict::kRollBack;
+    const uint64_t id = timeline.id();
+    timeline.Add(record);
+    EXPECT_EQ(timeline.segments().size(), row.segments) << row.what;
+    EXPECT_EQ(timeline.id() != id, row.reset) << row.what;
+    if (row.reset && row.segments > 0) {
+      EXPECT_EQ(timeline.first_epoch(), row.after_epoch) << row.what;
+      EXPECT_EQ(timeline.begin(), BucketCeil(now)) << row.what;
+    }
+    now += absl::Seconds(7);
+  }
+}
+
+TEST(Buckets, FloorAndCeil) {
+  const auto at = [](int64_t seconds) { return absl::FromUnixSeconds(seconds); };
+  EXPECT_EQ(BucketFloor(at(10)), at(10));
+  EXPECT_EQ(BucketCeil(at(10)), at(10));
+  EXPECT_EQ(BucketFloor(at(14)), at(10));
+  EXPECT_EQ(BucketCeil(at(11)), at(15));
+  EXPECT_EQ(BucketFloor(at(-1)), at(-5));
+}
+
+}  // namespace
+}  // namespace lockstep::engine

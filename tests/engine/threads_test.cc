@@ -1,0 +1,92 @@
+// Everything at once, for ThreadSanitizer: administration, streams, remote decisions, telemetry and ticks.
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/log.h"
+#include "core/base/prng.h"
+#include "tests/engine/engine_fixture.h"
+
+namespace lockstep::engine {
+namespace {
+
+using domain::CommandKind;
+
+class ThreadsTest : public EngineTest {
+ protected:
+  ThreadsTest() { SetLogLevel(LogLevel::kError); }
+
+  void Administer(uint64_t seed) {
+    Prng prng(seed);
+    for (int i = 0; i < 150; ++i) {
+      const CommandKind kind = domain::kAllCommands[prng.Below(domain::kAllCommands.size())];
+      Do(kind, By("user:ann"), kind == CommandKind::kAdvance).IgnoreError();
+      registry().List("", "", 10);
+      registry().ListDecisions(kName, 0, 3).IgnoreError();
+      EXPECT_TRUE(registry().Get(kName).ok());
+    }
+  }
+  void BeAnInstance(int number) {
+    const std::string id = absl::StrCat("i", number);
+    for (int round = 0; round < 5; ++round) {
+      std::atomic<int> wakes{0};
+      auto stream = engine_->Enrol({id, "cities", "1", {kName}, {}}, [&] { ++wakes; });
+      ASSERT_TRUE(stream.ok()) << stream.status();
+      uint64_t epoch = 0;
+      for (int i = 0; i < 50; ++i) {
+        if (const auto snapshot = stream->subscription->TakeLatest()) {
+          const uint64_t next = snapshot->Find(kName)->state.epoch;
+          EXPECT_GE(next, epoch);
+          epoch = next;
+          engine_->instances().NoteSent(id, stream->connection, kName, epoch);
+          EXPECT_TRUE(engine_->Acknowledge(id, stream->connection, {{kName, epoch}}).ok());
+        }
+        EXPECT_TRUE(engine_->instances().Heartbeat(id, stream->connection).ok());
+        const auto routing = registry().RouteRemotely(kName);
+        ASSERT_TRUE(routing.ok());
+      }
+      if (round % 2 == 0) {
+        EXPECT_TRUE(engine_->Leave(id, stream->connection).ok());
+      } else {
+        engine_->instances().Disconnected(id, stream->connection);
+      }
+    }
+  }
+  uint64_t SendTelemetry(int number) {
+    uint64_t counted = 0;
+    for (uint64_t sequence = 1; sequence <= 60; ++sequence) {
+      domain::TelemetryDelta delta = DeltaNow(sequence, 0);
+      const auto receipt = Report({absl::StrCat("t", number), 1, sequence, {delta}});
+      EXPECT_TRUE(receipt.ok()) << receipt.status();
+      if (receipt.ok() && receipt->stale_deltas == 0) counted += sequence;
+    }
+    return counted;
+  }
+  void TickAndLook() {
+    const auto listener = registry().Watch(kName, [] {});
+    for (int i = 0; i < 60; ++i) {
+      clock_.Advance(absl::Seconds(1));
+      EXPECT_TRUE(engine_->Tick().ok());
+      engine_->Metrics();
+      listener->TakeChanged();
+    }
+  }
+};
+
+TEST_F(ThreadsTest, EverythingAtOnce) {
+  Create();
+  std::atomic<uint64_t> counted{0};
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { Administer(1); });
+  threads.emplace_back([&] { TickAndLook(); });
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&, i] { BeAnInstance(i); });
+    threads.emplace_back([&, i] { counted += SendTelemetry(i); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(engine_->telemetry().LifetimeTotals(kName).comparison(domain::ComparisonOutcome::kMatch),
+            counted);
+  EXPECT_TRUE(engine_->health().ok());
+}
+
+}  // namespace
+}  // namespace lockstep::engine
