@@ -44,6 +44,18 @@ void CheckSample(const v1::MismatchSample& sample, absl::string_view instance_id
   }
 }
 
+// What a service's own record and caller put into a sample must not cost the batch its counts.
+v1::MismatchSample SendableSample(const domain::MismatchSample& sample) {
+  v1::MismatchSample out = ToProto(sample);
+  out.set_field(std::string(Utf8Prefix(out.field(), kMaxFieldPathBytes)));
+  Violations violations;
+  if (!CheckHex(FieldPath(), out.trace_id(), {.min = kTraceIdCharacters, .max = kTraceIdCharacters},
+                violations)) {
+    out.clear_trace_id();
+  }
+  return out;
+}
+
 void CheckBucketStart(const v1::MigrationDelta& delta, absl::Time start, absl::Time now,
                       const FieldPath& path, Violations& violations) {
   if (!delta.has_bucket_start()) {
@@ -109,7 +121,7 @@ v1::ReportComparisonsRequest ToProto(const domain::TelemetryBatch& batch) {
     added->set_contract_revision(delta.contract_revision);
     *added->mutable_bucket_start() = ToProto(delta.bucket_start);
     *added->mutable_stats() = ToProto(delta.stats);
-    for (const domain::MismatchSample& sample : delta.samples) *added->add_samples() = ToProto(sample);
+    for (const domain::MismatchSample& sample : delta.samples) *added->add_samples() = SendableSample(sample);
   }
   return out;
 }

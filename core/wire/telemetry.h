@@ -14,8 +14,9 @@ inline constexpr size_t kMaxBatchBytes = 1 << 20;
 // Clocks of instances and server may differ; a bucket further ahead than this would hold the window open.
 inline constexpr absl::Duration kMaxClockLead = absl::Hours(1);
 
-// What the SDK sends. Text that is not UTF-8 is repaired: the server's parser would refuse the batch for
-// ever.
+// What the SDK sends. What a service's records and callers may put into samples is made acceptable, because
+// the server refuses a batch as a whole: text that is not UTF-8 is repaired, a field path is cut to 256
+// bytes, and a trace id that is not 32 hexadecimal digits is left out.
 v1::ReportComparisonsRequest ToProto(const domain::TelemetryBatch& batch);
 
 // INVALID_ARGUMENT with every violation: counts that cannot be, unknown enums, buckets that are not multiples

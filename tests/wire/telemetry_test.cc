@@ -240,5 +240,15 @@ TEST(TelemetryBatchTest, TextThatIsNotUtf8IsRepairedBeforeItIsSent) {
   EXPECT_EQ(parsed.deltas(0).samples(0).field(), "ci\xef\xbf\xbdty");
 }
 
+TEST(TelemetryBatchTest, OddSamplesDoNotCostTheBatch) {
+  domain::TelemetryBatch batch = *TelemetryBatchFromProto(ValidReport(), kNow);
+  batch.deltas[0].samples[0].field = std::string(255, 'x') + "\xc3\xa4";
+  batch.deltas[0].samples[0].trace_id = "request 7";
+  const auto back = TelemetryBatchFromProto(ToProto(batch), kNow);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->deltas[0].samples[0].field, std::string(255, 'x'));
+  EXPECT_EQ(back->deltas[0].samples[0].trace_id, "");
+}
+
 }  // namespace
 }  // namespace lockstep::wire
