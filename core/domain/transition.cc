@@ -158,23 +158,24 @@ Transition BeginPlan(const Situation& s, absl::string_view action, std::string r
   return transition;
 }
 
-// From the current step onwards; the caller has made sure that this is allowed.
+// From the current step onwards; CheckMayMoveOn holds, and the gate allows it.
 Transition MoveOn(const Situation& s, std::string reason) {
-  const RoutingState& published = s.migration.published;
-  if (published.stage == s.step().stage && published.read_weight >= s.step().weight) {
-    if (s.is_last_step()) {
-      return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
-    }
+  const uint32_t weight = s.migration.published.read_weight;
+  if (weight < s.step().weight) {
+    // Lowered by hand: back to what the step stands for, before the next one.
     Transition transition =
-        MakeTransition(s, "advance", RunState::kRunning, s.migration.step + 1, std::move(reason));
-    const PlanStep& next = s.steps()[static_cast<size_t>(transition.step)];
-    // Never below what was set by hand.
-    transition.target = TargetState(s.migration, next.stage, std::max(next.weight, published.read_weight));
+        MakeTransition(s, "advance", RunState::kRunning, s.migration.step, std::move(reason));
+    transition.target = TargetState(s.migration, s.step().stage, s.step().weight);
     return transition;
   }
+  if (s.is_last_step()) {
+    return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
+  }
   Transition transition =
-      MakeTransition(s, "advance", RunState::kRunning, s.migration.step, std::move(reason));
-  transition.target = TargetState(s.migration, s.step().stage, s.step().weight);
+      MakeTransition(s, "advance", RunState::kRunning, s.migration.step + 1, std::move(reason));
+  const PlanStep& next = s.steps()[static_cast<size_t>(transition.step)];
+  // Never below what was set by hand.
+  transition.target = TargetState(s.migration, next.stage, std::max(next.weight, weight));
   return transition;
 }
 
@@ -239,6 +240,10 @@ absl::Status CheckMayMoveOn(const Situation& s) {
   if (!s.step_exists()) {
     return IllegalTransition(
         s, absl::StrCat("the plan has no step ", s.migration.step + 1, "; correct the plan"));
+  }
+  if (s.step().stage != s.stage()) {
+    return IllegalTransition(s, absl::StrCat(DescribeStep(s.migration.plan, s.migration.step),
+                                             " of its plan is another stage; correct the plan"));
   }
   return absl::OkStatus();
 }
