@@ -154,8 +154,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   LOCKSTEP_RETURN_IF_ERROR(ValidateOptions(options));
   std::vector<std::string> names;
   for (const std::string& name : options.migrations) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const domain::MigrationId id, domain::ParseMigrationName(name));
-    names.push_back(domain::FullMigrationName(id));
+    const absl::StatusOr<domain::MigrationId> id = domain::ParseMigrationName(name);
+    if (!id.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("ClientOptions::migrations: '", name, "': ", id.status().message()));
+    }
+    names.push_back(domain::FullMigrationName(*id));
   }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());

@@ -78,9 +78,15 @@ bool ElementsEqual(const FieldValue::ListType& a, const FieldValue::ListType& b,
   });
 }
 
-FieldValue::ListType Sorted(FieldValue::ListType list) {
-  std::sort(list.begin(), list.end(), Before);
-  return list;
+// In order, and so are the lists within: equal multisets have equal forms.
+FieldValue::ListType Sorted(const FieldValue::ListType& list) {
+  FieldValue::ListType sorted;
+  sorted.reserve(list.size());
+  for (const FieldValue& element : list) {
+    sorted.push_back(element.as_list() != nullptr ? FieldValue::List(Sorted(*element.as_list())) : element);
+  }
+  std::sort(sorted.begin(), sorted.end(), Before);
+  return sorted;
 }
 
 bool ValuesEqual(const FieldValue& a, const FieldValue& b, double tolerance, ListOrder order) {
@@ -98,7 +104,7 @@ bool ValuesEqual(const FieldValue& a, const FieldValue& b, double tolerance, Lis
     case TypeClass::kList:
       if (order == ListOrder::kOrdered) return ElementsEqual(*a.as_list(), *b.as_list(), tolerance, order);
       return a.as_list()->size() == b.as_list()->size() &&
-             ElementsEqual(Sorted(*a.as_list()), Sorted(*b.as_list()), tolerance, order);
+             ElementsEqual(Sorted(*a.as_list()), Sorted(*b.as_list()), tolerance, ListOrder::kOrdered);
   }
   return false;
 }

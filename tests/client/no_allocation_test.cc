@@ -1,0 +1,75 @@
+// Routing by handle allocates nothing. In a program of its own, because it replaces operator new.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "gtest/gtest.h"
+#include "tests/client/sdk_testing.h"
+
+namespace {
+thread_local uint64_t allocations = 0;
+
+void* Allocate(size_t size) {
+  ++allocations;
+  void* const memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+}  // namespace
+
+void* operator new(size_t size) { return Allocate(size); }
+void* operator new[](size_t size) { return Allocate(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace lockstep {
+namespace {
+
+using domain::Stage;
+using testing_support::kMigration;
+
+TEST(NoAllocationTest, RouteByHandle) {
+  auto plane = std::make_shared<FakeControlPlane>();
+  domain::RoutingState state = domain::StateOfStage(Stage::kCanaryRead, 50000);
+  auto pins = std::make_shared<domain::Pins>();
+  pins->keys["pinned"] = domain::Side::kNew;
+  pins->rules.push_back({.attribute = "tenant", .values = {"vip"}, .side = domain::Side::kOld});
+  state.pins = pins;
+  plane->SetState(kMigration, state);
+  const std::unique_ptr<Client> client =
+      *Client::Create({.transport = plane, .service = "orders", .migrations = {kMigration}, .seed = 1});
+  ASSERT_TRUE(client->WaitUntilReady(absl::Now() + absl::Seconds(20)).ok());
+  const MigrationHandle handle = *client->Resolve(kMigration);
+  const domain::Attributes attributes = {{"tenant", "vip"},
+                                         {"a much longer attribute name", "and a longer value too"}};
+  const std::string long_key(1024, 'k');
+  ASSERT_TRUE(client->Route(handle, "warm-up of thread-local storage").ok());
+  const uint64_t before = allocations;
+  uint64_t buckets = 0;
+  for (int i = 0; i < 1000; ++i) {
+    buckets += client->Route(handle, "order-1")->decision().bucket;
+    buckets += client->Route(handle, "pinned", &attributes)->decision().bucket;
+    buckets += client->Route(handle, long_key, &attributes)->decision().bucket;
+  }
+  EXPECT_EQ(allocations, before);
+  EXPECT_GT(buckets, 0u);
+}
+
+TEST(NoAllocationTest, CountingAllocatesOnlyForANewBucket) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {"m"}}, &clock);
+  const Attribution to{.generation = 1, .epoch = 1, .contract_revision = 1};
+  recorder.RecordRead(to, domain::Arm::kOld, true, absl::Microseconds(10));
+  const uint64_t before = allocations;
+  for (int i = 0; i < 1000; ++i) {
+    recorder.RecordRead(to, domain::Arm::kOld, true, absl::Microseconds(i));
+    recorder.RecordAuthoritativeWrite(to, true);
+    recorder.RecordComparison(to, 1, {.outcome = domain::ComparisonOutcome::kMatch});
+  }
+  EXPECT_EQ(allocations, before);
+}
+
+}  // namespace
+}  // namespace lockstep
