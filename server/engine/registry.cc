@@ -227,7 +227,8 @@ std::optional<TelemetryTarget> Registry::FindTelemetryTarget(absl::string_view n
 
 std::vector<GateSubject> Registry::GateSubjects() const {
   std::vector<GateSubject> subjects;
-  for (const auto& [name, entry] : *entries()) subjects.push_back({entry->migration, entry->timeline});
+  const std::shared_ptr<const Entries> all = entries();
+  for (const auto& [name, entry] : *all) subjects.push_back({entry->migration, entry->timeline});
   return subjects;
 }
 
@@ -243,7 +244,8 @@ std::vector<TransitionCount> Registry::transitions() const {
 std::shared_ptr<const domain::Snapshot> Registry::MakeSnapshot(uint64_t revision) const {
   auto snapshot = std::make_shared<domain::Snapshot>();
   snapshot->revision = revision;
-  for (const auto& [name, entry] : *entries()) snapshot->migrations.push_back(*entry->published->routing);
+  const std::shared_ptr<const Entries> all = entries();
+  for (const auto& [name, entry] : *all) snapshot->migrations.push_back(*entry->published->routing);
   return snapshot;
 }
 

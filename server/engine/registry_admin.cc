@@ -376,7 +376,8 @@ absl::Status Registry::PublishIfPossible(absl::string_view name) {
 
 absl::Status Registry::PublishAllPossible() {
   absl::Status first;
-  for (const auto& [name, entry] : *entries()) first.Update(PublishIfPossible(name));
+  const std::shared_ptr<const Entries> all = entries();
+  for (const auto& [name, entry] : *all) first.Update(PublishIfPossible(name));
   return first;
 }
 

@@ -89,7 +89,7 @@ class EngineTest : public ::testing::Test {
 
   void StartEngine() {
     process_ = std::make_unique<Process>(&store_);
-    engine_ = std::make_unique<Engine>(process_.get(), codec_.get(), &clock_, 7, EngineOptions{});
+    engine_ = std::make_unique<Engine>(process_.get(), codec_.get(), &clock_, ++seed_, EngineOptions{});
     const absl::Status started = engine_->Start();
     ASSERT_TRUE(started.ok()) << started;
   }
@@ -184,6 +184,7 @@ class EngineTest : public ::testing::Test {
   std::unique_ptr<store::Store> memory_;
   store::FaultyStore store_;
   FakeClock clock_;
+  uint64_t seed_ = 0;  // of the engine that runs; programs take another one at every start, too
   std::unique_ptr<store::RecordCodec> codec_ = NewCodecUnderTest();
   std::unique_ptr<Process> process_;
   std::unique_ptr<Engine> engine_;
