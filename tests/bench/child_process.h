@@ -1,0 +1,57 @@
+// A copy of this program as a server in a process of its own, so that its CPU time can be told from the
+// client's.
+//
+// The child inherits nothing but pipes: it prints one line when it is ready, and ends when its standard input
+// does, so that it can't outlive the benchmark, however that dies.
+#pragma once
+
+#include <sys/types.h>
+#include <time.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace lockstep::bench {
+
+// Thread-compatible.
+class ChildProcess {
+ public:
+  // Starts /proc/self/exe with `arguments` and waits for its first line of output. UNAVAILABLE when it ends
+  // before.
+  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& arguments);
+  // Closes the child's standard input and waits for its end.
+  ~ChildProcess();
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+
+  // What the child printed, without the newline.
+  const std::string& first_line() const { return first_line_; }
+  // User and system time of all its threads so far, to the nanosecond.
+  absl::Duration CpuTime() const;
+
+ private:
+  ChildProcess(pid_t pid, int input, int output) : pid_(pid), input_(input), output_(output) {}
+  absl::Status ReadFirstLine();
+
+  const pid_t pid_;
+  const int input_;   // the child's standard input, our end
+  const int output_;  // the child's standard output, our end
+  clockid_t cpu_clock_ = 0;
+  std::string first_line_;
+};
+
+// In the child: prints `line` and returns when standard input ends.
+void AnnounceAndWait(const std::string& line);
+
+// CPU time of this process so far.
+absl::Duration OwnCpuTime();
+
+// Restricts the calling process, with all threads that it starts from now on, to `cores`; empty: changes
+// nothing.
+absl::Status PinToCores(const std::vector<int>& cores);
+
+}  // namespace lockstep::bench

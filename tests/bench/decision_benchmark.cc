@@ -1,0 +1,213 @@
+// What a decision costs in process, beside the least that any decision by hashing has to do.
+//
+// The floor is XXH3-64 of the same 24-byte key, an acquire load of a pointer, and a compare. Everything here
+// runs over the same keys, so that ratios within one run mean something; run.sh takes them over many short
+// runs. Each benchmark also reports how many heap allocations a call makes.
+#define XXH_INLINE_ALL
+#include <benchmark/benchmark.h>
+#include <xxhash.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/prng.h"
+#include "core/domain/bucketing.h"
+#include "core/domain/decision.h"
+#include "core/domain/latency_sketch.h"
+#include "core/domain/routing_state.h"
+#include "lockstep/client.h"
+#include "lockstep/fake_control_plane.h"
+#include "tests/support/allocation_counter.h"
+
+namespace lockstep {
+namespace {
+
+constexpr char kMigration[] = "bench/orders";
+constexpr char kFullName[] = "namespaces/bench/migrations/orders";
+constexpr char kSalt[] = "2f1c9a52-8f6e-4d3b-9a70-5c1e6b7d8e9f";
+constexpr uint32_t kReadWeight = 5000;  // 5 % of keys
+constexpr size_t kKeyBytes = 24;
+constexpr size_t kInputs = 1024;  // a power of two; they stay in the first-level cache
+constexpr uint64_t kSeed = 20240607;
+
+// The same keys for every benchmark: 24 printable bytes, as in "customer-" and a number.
+const std::array<std::string, kInputs>& Keys() {
+  static const std::array<std::string, kInputs> keys = [] {
+    std::array<std::string, kInputs> made;
+    Prng prng(kSeed);
+    for (std::string& key : made) {
+      key = "customer-";
+      while (key.size() < kKeyBytes) key += static_cast<char>('0' + prng.Below(10));
+    }
+    return made;
+  }();
+  return keys;
+}
+
+// Between 1 us and 16 s, about evenly over the magnitudes.
+const std::array<uint64_t, kInputs>& Latencies() {
+  static const std::array<uint64_t, kInputs> latencies = [] {
+    std::array<uint64_t, kInputs> made;
+    Prng prng(kSeed);
+    for (uint64_t& nanoseconds : made) nanoseconds = (1000 + prng.Below(1000)) << prng.Below(24);
+    return made;
+  }();
+  return latencies;
+}
+
+domain::RoutingState CanaryState() {
+  domain::RoutingState state = domain::StateOfStage(domain::Stage::kCanaryRead, kReadWeight);
+  state.epoch = 1;
+  state.salt_seed = domain::SaltSeed(kSalt);
+  return state;
+}
+
+// Calls `call(i)` with i in [0, kInputs), in turn, once per iteration, and counts what it allocates.
+template <typename Call>
+void Run(benchmark::State& state, Call&& call) {
+  size_t i = 0;
+  call(i);  // what a thread's first call sets up is not part of the price
+  const uint64_t before = ThreadAllocations();
+  for (auto _ : state) {
+    i = (i + 1) % kInputs;
+    benchmark::DoNotOptimize(call(i));
+  }
+  state.counters["allocations"] = benchmark::Counter(static_cast<double>(ThreadAllocations() - before),
+                                                     benchmark::Counter::kAvgIterations);
+}
+
+// The same, save that the next input depends on the outcome of the last: what a caller that acts on each
+// answer waits for, where Run above lets the processor overlap calls. `call` returns 0 or 1.
+template <typename Call>
+void RunChained(benchmark::State& state, Call&& call) {
+  size_t i = 0;
+  for (auto _ : state) {
+    i = (i + 1 + static_cast<size_t>(call(i))) % kInputs;
+    benchmark::DoNotOptimize(i);
+  }
+  state.counters["allocations"] = 0;  // counted by the benchmark that is not chained
+}
+
+// A service's client, connected to a control plane in memory that serves one migration in CANARY_READ. One
+// for the whole program, as in a service.
+const Client& SharedClient() {
+  static const std::unique_ptr<Client> client = [] {
+    auto plane = std::make_shared<FakeControlPlane>();
+    plane->SetStage(kMigration, domain::Stage::kCanaryRead, kReadWeight);
+    ClientOptions options;
+    options.transport = plane;
+    options.service = "bench";
+    options.migrations = {kMigration};
+    options.seed = kSeed;
+    auto made = Client::Create(std::move(options));
+    LOCKSTEP_CHECK(made.ok(), std::string(made.status().message()).c_str());
+    const absl::Status ready = (*made)->WaitUntilReady(absl::Now() + absl::Seconds(10));
+    LOCKSTEP_CHECK(ready.ok(), std::string(ready.message()).c_str());
+    return *std::move(made);
+  }();
+  return *client;
+}
+
+domain::Side SideOf(const absl::StatusOr<RouteHandle>& route) {
+  LOCKSTEP_CHECK(route.ok(), "routing failed");
+  return route->decision().read_side;
+}
+
+struct FloorState {
+  uint64_t seed;
+  uint64_t bound;
+};
+
+const FloorState kFloorState = {domain::SaltSeed(kSalt), UINT64_MAX / domain::kBucketCount* kReadWeight};
+std::atomic<const FloorState*> floor_state{&kFloorState};
+
+bool DecideAtLeast(absl::string_view key) {
+  const FloorState* const now = floor_state.load(std::memory_order_acquire);
+  return XXH3_64bits_withSeed(key.data(), key.size(), now->seed) < now->bound;
+}
+
+void Floor(benchmark::State& state) {
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return DecideAtLeast(keys[i]); });
+}
+
+void FloorChained(benchmark::State& state) {
+  const auto& keys = Keys();
+  RunChained(state, [&](size_t i) { return DecideAtLeast(keys[i]); });
+}
+
+void Bucket(benchmark::State& state) {
+  const uint64_t seed = domain::SaltSeed(kSalt);
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return domain::BucketOfHash(domain::KeyHash(seed, keys[i])); });
+}
+
+void Decide(benchmark::State& state) {
+  const domain::RoutingState routing = CanaryState();
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return domain::Decide(routing, keys[i], nullptr); });
+}
+
+void RouteByHandle(benchmark::State& state) {
+  const Client& client = SharedClient();
+  const MigrationHandle migration = *client.Resolve(kMigration);
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return SideOf(client.Route(migration, keys[i])); });
+}
+
+void RouteByHandleChained(benchmark::State& state) {
+  const Client& client = SharedClient();
+  const MigrationHandle migration = *client.Resolve(kMigration);
+  const auto& keys = Keys();
+  RunChained(state, [&](size_t i) { return SideOf(client.Route(migration, keys[i])) == domain::Side::kNew; });
+}
+
+void RouteNamed(benchmark::State& state, absl::string_view name) {
+  const Client& client = SharedClient();
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return SideOf(client.Route(name, keys[i])); });
+}
+
+void RouteByName(benchmark::State& state) { RouteNamed(state, kFullName); }
+void RouteByShortName(benchmark::State& state) { RouteNamed(state, kMigration); }
+
+void SketchRecord(benchmark::State& state) {
+  domain::LatencySketch sketch;
+  const auto& latencies = Latencies();
+  Run(state, [&](size_t i) {
+    sketch.Record(latencies[i]);
+    return sketch.count();
+  });
+}
+
+// In the order in which they are compared: the floor beside what is held against it.
+BENCHMARK(RouteByHandle)->ThreadRange(1, 2);
+BENCHMARK(Floor)->ThreadRange(1, 2);
+BENCHMARK(RouteByHandleChained);
+BENCHMARK(FloorChained);
+BENCHMARK(RouteByName)->ThreadRange(1, 2);
+BENCHMARK(RouteByShortName)->ThreadRange(1, 2);
+BENCHMARK(Decide);
+BENCHMARK(Bucket);
+BENCHMARK(SketchRecord);
+
+}  // namespace
+}  // namespace lockstep
+
+int main(int argc, char** argv) {
+  lockstep::SetLogLevel(lockstep::LogLevel::kWarning);  // standard output is for the figures
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Turns what the benchmark programs measured into figures, one JSON object a line.
+
+  figures.py decision < FILE    FILE: the JSON output of rounds of decision_benchmark, one after the other
+  figures.py route < FILE       FILE: the JSON lines of route_load on all cores
+  figures.py route_pinned < FILE                          ... with client and servers on one core
+  figures.py table < FILE       FILE: figures; prints them for people
+  figures.py --self-test
+
+A figure is {"bench","value","unit","against","ratio","bar","pass","n","spread"}:
+  value    median over the rounds
+  against  what it is held against, measured in the same rounds; null: nothing
+  ratio    median of the rounds' ratios value / against
+  spread   95 % confidence interval of the ratio (of the value, where there is no ratio), by bootstrap
+  bar      bound of the ratio (of the value, where there is no ratio); null: for information
+  pass     whether the interval reaches the bar; null without one
+  n        rounds
+"""
+
+import json
+import random
+import statistics
+import sys
+from dataclasses import dataclass
+from typing import Optional
+
+RESAMPLES = 2000
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What to make of the rounds. `of` and `against` are (subject, measure)."""
+    bench: str
+    unit: str
+    of: tuple
+    against: Optional[tuple] = None
+    bar: Optional[str] = None  # "<= 2.5" or ">= 20"
+
+
+def decision_figures():
+    figures = []
+    for threads in (1, 2):
+        at = f"/threads:{threads}"
+        suffix = f"_{threads}_threads" if threads > 1 else "_1_thread"
+        floor = ("Floor" + at, "ns")
+        figures += [
+            Figure("route_by_handle" + suffix, "ns", ("RouteByHandle" + at, "ns"), floor, "<= 2.5"),
+            Figure("route_by_name" + suffix, "ns", ("RouteByName" + at, "ns"), floor, "<= 6"),
+            Figure("route_by_short_name" + suffix, "ns", ("RouteByShortName" + at, "ns"), floor),
+            Figure("floor" + suffix, "ns", floor),
+        ]
+    one = ("Floor/threads:1", "ns")
+    return figures + [
+        Figure("route_by_handle_chained", "ns", ("RouteByHandleChained", "ns"), ("FloorChained", "ns")),
+        Figure("floor_chained", "ns", ("FloorChained", "ns")),
+        Figure("decide", "ns", ("Decide", "ns"), one),
+        Figure("bucket", "ns", ("Bucket", "ns"), one),
+        Figure("sketch_record", "ns", ("SketchRecord", "ns"), one),
+        Figure("route_by_handle_allocations", "per call", ("RouteByHandle/threads:2", "allocations"), None, "<= 0"),
+        Figure("route_by_name_allocations", "per call", ("RouteByName/threads:2", "allocations"), None, "<= 0"),
+        Figure("sketch_record_allocations", "per call", ("SketchRecord", "allocations"), None, "<= 0"),
+    ]
+
+
+def route_figures(suffix, bars):
+    def figure(name, unit, subject, measure, against="echo"):
+        return Figure(name + suffix, unit, (subject, measure), (against, measure), bars.get(name))
+
+    return [
+        figure("unary_route_rate", "calls/s", "route", "calls_per_s"),
+        figure("unary_route_p50", "us", "route", "p50_us"),
+        figure("unary_route_p99", "us", "route", "p99_us"),
+        figure("unary_route_server_cpu", "us", "route", "server_cpu_us"),
+        figure("echo_noise_rate", "calls/s", "echo_again", "calls_per_s"),
+        figure("echo_noise_p99", "us", "echo_again", "p99_us"),
+        figure("echo_noise_server_cpu", "us", "echo_again", "server_cpu_us"),
+        figure("batch_route_decisions", "decisions/s", "batch", "decisions_per_s", "route"),
+    ]
+
+
+PARTS = {
+    "decision": decision_figures(),
+    "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
+                                "batch_route_decisions": ">= 20"}),
+    "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
+}
+
+
+def json_documents(text):
+    decoder = json.JSONDecoder()
+    at = 0
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if at == len(text):
+            return
+        document, at = decoder.raw_decode(text, at)
+        yield document
+
+
+def decision_rounds(documents):
+    """One round for each run of the program: {(subject, measure): value}."""
+    rounds = []
+    for document in documents:
+        measured = {}
+        for run in document["benchmarks"]:
+            if run["time_unit"] != "ns":
+                raise ValueError(f"{run['name']}: expected ns, got {run['time_unit']}")
+            # CPU time of the threads: what others do on the machine meanwhile does not count.
+            measured[(run["name"], "ns")] = run["cpu_time"]
+            measured[(run["name"], "allocations")] = run["allocations"]
+        rounds.append(measured)
+    return rounds
+
+
+def route_rounds(documents):
+    rounds = {}
+    for document in documents:
+        if "config" in document:
+            continue
+        measured = rounds.setdefault(document["round"], {})
+        for measure, value in document.items():
+            measured[(document["subject"], measure)] = value
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def median_interval(values):
+    """95 % confidence interval of the median, by percentile bootstrap with a fixed seed."""
+    prng = random.Random(SEED)
+    medians = sorted(statistics.median(prng.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return [medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1]]
+
+
+def reaches(bar, interval):
+    kind, bound = bar.split()
+    if kind == "<=":
+        return interval[0] <= float(bound)
+    if kind == ">=":
+        return interval[1] >= float(bound)
+    raise ValueError(f"no such bar: {bar}")
+
+
+def rounded(number):
+    return float(f"{number:.4g}")
+
+
+def evaluate(figure, rounds):
+    values = [measured[figure.of] for measured in rounds]
+    ratios = None
+    if figure.against is not None:
+        ratios = [measured[figure.of] / measured[figure.against] for measured in rounds]
+    interval = median_interval(ratios or values)
+    against = None
+    if figure.against is not None:
+        against = {"name": figure.against[0],
+                   "value": rounded(statistics.median(measured[figure.against] for measured in rounds))}
+    return {
+        "bench": figure.bench,
+        "value": rounded(statistics.median(values)),
+        "unit": figure.unit,
+        "against": against,
+        "ratio": rounded(statistics.median(ratios)) if ratios else None,
+        "bar": figure.bar,
+        "pass": reaches(figure.bar, interval) if figure.bar else None,
+        "n": len(rounds),
+        "spread": [rounded(bound) for bound in interval],
+    }
+
+
+def print_table(figures):
+    rows = [("figure", "median", "unit", "against", "ratio", "95 % interval", "bar", "")]
+    for figure in figures:
+        against = figure["against"]
+        rows.append((
+            figure["bench"], f"{figure['value']:g}", figure["unit"],
+            f"{against['name']} {against['value']:g}" if against else "",
+            f"{figure['ratio']:.2f}" if figure["ratio"] is not None else "",
+            "{:.2f} to {:.2f}".format(*figure["spread"]), figure["bar"] or "",
+            {True: "pass", False: "MISSED", None: ""}[figure["pass"]]))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def self_test():
+    rounds = [{("a", "x"): 2.0 + i / 100, ("b", "x"): 1.0} for i in range(20)]
+    met = evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), "<= 2.1"), rounds)
+    assert met["pass"] and met["n"] == 20 and 2.0 <= met["spread"][0] <= met["ratio"] <= met["spread"][1] <= 2.2, met
+    missed = evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), "<= 1.9"), rounds)
+    assert missed["pass"] is False, missed
+    assert evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), ">= 2"), rounds)["pass"]
+    assert not evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), ">= 3"), rounds)["pass"]
+    plain = evaluate(Figure("f", "ns", ("a", "x")), rounds)
+    assert plain["ratio"] is None and plain["pass"] is None and plain["against"] is None, plain
+    assert met == evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), "<= 2.1"), rounds), "not reproducible"
+    assert list(json_documents('{"a":1}\n {"b":2}\n')) == [{"a": 1}, {"b": 2}]
+    assert route_rounds([{"config": {}}, {"round": 0, "subject": "a", "x": 3}])[0][("a", "x")] == 3
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        self_test()
+        return 0
+    if len(arguments) != 1 or arguments[0] not in [*PARTS, "table"]:
+        print(__doc__, file=sys.stderr)
+        return 2
+    documents = list(json_documents(sys.stdin.read()))
+    if arguments[0] == "table":
+        print_table(documents)
+        return 0
+    part = arguments[0]
+    rounds = decision_rounds(documents) if part == "decision" else route_rounds(documents)
+    if not rounds:
+        print(f"figures.py: {part}: nothing was measured", file=sys.stderr)
+        return 1
+    for figure in PARTS[part]:
+        print(json.dumps(evaluate(figure, rounds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

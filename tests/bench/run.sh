@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs the benchmarks: one JSON line per figure on standard output, a table of all of them at the end on standard error.
+#
+#   tests/bench/run.sh                   all parts
+#   tests/bench/run.sh NAME...           only these parts
+#   tests/bench/run.sh --list            the parts
+#
+# Options:
+#   --build DIR    where the programs were built (default: build/release)
+#   --rounds N     interleaved rounds (default: 20)
+#   --smoke        everything very briefly: fails only if a program crashes or prints no valid JSON
+#
+# What the fields of a line mean is said in figures.py, how to read the figures in docs/performance.md.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+figures="$root/tests/bench/figures.py"
+
+declare -A about=(
+  [decision]="decisions in process, beside a hash and a load"
+  [route]="unary and batch decisions over gRPC on all cores, beside a bare echo"
+  [route_pinned]="the same with client and servers on one core: for CPU time per call"
+)
+all=(decision route route_pinned)
+
+parts=() build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
+while [ $# -gt 0 ]; do
+  case $1 in
+    --list) for part in "${all[@]}"; do printf '%-13s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
+    --build) build=${2:?--build takes a directory}; shift ;;
+    --rounds) rounds=${2:?--rounds takes a number}; shift ;;
+    --smoke) rounds=2 decision_seconds=0.001 load_seconds=0.1 ;;
+    -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) if [ -z "${about[$1]:-}" ]; then echo "tests/bench/run.sh: no part named '$1'; see --list" >&2; exit 2; fi
+       parts+=("$1") ;;
+  esac
+  shift
+done
+case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
+[ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
+
+for program in decision_benchmark route_load; do
+  [ -x "$build/tests/bench/$program" ] && continue
+  echo "tests/bench/run.sh: no $program in $build; build it first:" \
+       "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
+  exit 1
+done
+
+measure() {  # measure PART: what the programs print
+  local program="$build/tests/bench"
+  case $1 in
+    decision)
+      for _ in $(seq "$rounds"); do
+        "$program/decision_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" 2>/dev/null
+      done ;;
+    route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
+    route_pinned)
+      "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" --client-cores 0 --server-cores 0 ;;
+  esac
+}
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores;" \
+     "load average at the start: $(cut -d' ' -f1-3 /proc/loadavg)" >&2
+for part in "${parts[@]}"; do
+  echo "== $part: ${about[$part]}" >&2
+  measure "$part" >"$scratch/$part"
+  python3 "$figures" "$part" <"$scratch/$part" | tee -a "$scratch/figures"
+done
+python3 "$figures" table <"$scratch/figures" >&2
