@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/domain/plan.h"
 #include "core/wire/migration.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/util/message_differencer.h"
 
 namespace lockstep::cli {
@@ -86,13 +87,16 @@ absl::StatusOr<std::vector<DefinitionChange>> CompareDefinitions(const v1::Migra
   for (const std::string& name : fields) {
     const auto* field = v1::Migration::descriptor()->FindFieldByName(name);
     LOCKSTEP_CHECK(field != nullptr, "the fields of a definition are fields of the message");
-    google::protobuf::util::MessageDifferencer differencer;
     DefinitionChange change{name, ""};
     std::string report;
-    differencer.ReportDifferencesToString(&report);
-    differencer.TreatAsMap(v1::Migration::descriptor()->FindFieldByName("labels"),
-                           v1::Migration::descriptor()->FindFieldByName("labels")->message_type()->map_key());
-    if (differencer.CompareWithFields(from, to, {field}, {field})) continue;
+    {
+      google::protobuf::io::StringOutputStream stream(&report);
+      google::protobuf::util::MessageDifferencer::StreamReporter reporter(&stream);
+      reporter.SetMessages(from, to);
+      google::protobuf::util::MessageDifferencer differencer;
+      differencer.ReportDifferencesTo(&reporter);
+      if (differencer.CompareWithFields(from, to, {field}, {field})) continue;
+    }  // the reporter's end completes the text
     for (const absl::string_view line : absl::StrSplit(report, '\n', absl::SkipEmpty())) {
       absl::StrAppend(&change.difference, "  ", Printable(line), "\n");
     }

@@ -118,9 +118,11 @@ ExitCode Wait(Session& session, const WaitArgs& args) {
       [&](const absl::Status& why) { SayReconnecting(session, why); });
   const std::string short_name = domain::ShortMigrationName(*name);
   const std::string where =
-      absl::StrCat(short_name, " is ", EnumName(*v1::RunState_descriptor(), last.run_state()), " at ",
-                   DescribeRouting(last.routing()));
-  if (absl::IsDeadlineExceeded(status) && !last.name().empty()) {
+      last.name().empty()
+          ? absl::StrCat(session.settings().address, " has not answered")
+          : absl::StrCat(short_name, " is ", EnumName(*v1::RunState_descriptor(), last.run_state()), " at ",
+                         DescribeRouting(last.routing()));
+  if (absl::IsDeadlineExceeded(status)) {
     PrintError(session.streams(), session.err_style(),
                absl::StrCat("waited ", args.timeout, " for ", args.condition, ", and ", where),
                absl::StrCat("`lockstep get ", short_name, "` says what it waits for"));

@@ -19,23 +19,20 @@ constexpr size_t kMaxFileBytes = 16 << 20;
 void ResolveName(absl::string_view default_namespace, MigrationDocument* document,
                  std::vector<Diagnostic>* diagnostics) {
   std::string name = document->migration.name();
-  if (name.empty()) {
-    const Position position = document->source.Find("name");
-    // An error about `name` itself says more than that it is missing.
-    const bool reported = position != document->source.Find("") &&
-                          std::any_of(diagnostics->begin(), diagnostics->end(),
-                                      [&](const Diagnostic& d) { return d.position == position; });
-    if (!reported) {
-      diagnostics->push_back(
-          {Severity::kError, position, "`name` is missing: write \"name: {namespace}/{id}\""});
-    }
+  const Position position = document->source.Find("name");
+  if (!document->source.Contains("name")) {
+    diagnostics->push_back(
+        {Severity::kError, position, "`name` is missing: write \"name: {namespace}/{id}\""});
     return;
   }
+  // What could not be read as text has been reported.
+  const bool reported = std::any_of(diagnostics->begin(), diagnostics->end(),
+                                    [&](const Diagnostic& d) { return d.position == position; });
+  if (name.empty() && reported) return;
   if (!absl::StrContains(name, '/')) name = absl::StrCat(default_namespace, "/", name);
   const auto id = domain::ParseMigrationName(name);
   if (!id.ok()) {
-    diagnostics->push_back(
-        {Severity::kError, document->source.Find("name"), std::string(id.status().message())});
+    diagnostics->push_back({Severity::kError, position, std::string(id.status().message())});
     return;
   }
   document->migration.set_name(domain::FullMigrationName(*id));

@@ -45,6 +45,7 @@ class SourceMap {
  public:
   explicit SourceMap(Position start) { positions_[""] = start; }
   void Add(const std::string& path, Position position) { positions_[path] = position; }
+  bool Contains(absl::string_view path) const { return positions_.find(path) != positions_.end(); }
   // The position of `path`, or of what contains it: a missing field is reported where it is missed.
   Position Find(absl::string_view path) const;
 

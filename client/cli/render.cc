@@ -103,6 +103,7 @@ std::string Observed(const v1::CheckResult& check) {
 
 std::string NeededMore(const v1::CheckResult& check) {
   if (check.verdict() != v1::VERDICT_HOLD) return "";
+  if (check.total() == 0 && !check.has_needed_more()) return "needs data";
   return check.has_needed_more() ? absl::StrCat("needs ", FormatCount(check.needed_more()), " more clean")
                                  : "will not resolve";
 }
@@ -178,7 +179,8 @@ std::string RenderChecks(const v1::GateResult& gate, const RenderOptions& option
     row.push_back(LowerNameOf(*v1::Metric_descriptor(), check.metric()));
     row.push_back(Observed(check));
     row.push_back("in [" + FormatRatio(check.lower()) + ", " + FormatRatio(check.upper()) + "]");
-    row.push_back("bound " + FormatRatio(check.budget()));
+    row.push_back((check.metric() == v1::METRIC_ERROR_RATIO ? "floor " : "bound ") +
+                  FormatRatio(check.budget()));
     row.push_back(NeededMore(check));
     if (options.wide) {
       row.push_back("else " + LowerNameOf(*v1::BreachAction_descriptor(), check.on_breach()));

@@ -130,7 +130,10 @@ absl::StatusOr<double> ParseRatio(absl::string_view text) {
   return percent && has_exponent ? ratio / 100 : ratio;
 }
 
-std::string FormatRatio(double ratio) { return absl::StrFormat("%.3g %%", ratio * 100); }
+std::string FormatRatio(double ratio) {
+  if (ratio > 0 && ratio < 1e-5) return "<0.001 %";
+  return absl::StrFormat("%.3g %%", ratio * 100);
+}
 
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   const absl::string_view trimmed = absl::StripAsciiWhitespace(text);

@@ -22,7 +22,7 @@ std::string FormatWeight(uint32_t buckets);  // "5 %", "0.001 %"
 
 // A rate: a percentage ("0.1%") or a plain decimal number ("0.001", "1e-3"); finite and not negative.
 absl::StatusOr<double> ParseRatio(absl::string_view text);
-std::string FormatRatio(double ratio);  // "0.1 %", three significant digits
+std::string FormatRatio(double ratio);  // "0.1 %", three significant digits; "<0.001 %"
 
 // "30s", "5m", "1h30m", "500ms"; finite and not negative. A number without a unit is refused, except 0.
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text);

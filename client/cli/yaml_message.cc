@@ -107,9 +107,10 @@ class Mapper {
         Error(entry.first.Mark(), absl::StrCat("`", *key, "` is set by the server: remove it"));
         continue;
       }
-      // A single value is reported where it stands, a block where its key stands.
-      source_->Add(field_path,
-                   PositionOf(entry.second.IsScalar() ? entry.second.Mark() : entry.first.Mark()));
+      // A single value is reported where it stands, a block or nothing where its key stands.
+      const bool block = field->is_repeated() || field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+      const bool at_value = entry.second.IsScalar() || (!block && !entry.second.IsNull());
+      source_->Add(field_path, PositionOf(at_value ? entry.second.Mark() : entry.first.Mark()));
       MapField(entry.first.Mark(), entry.second, field_path, *field, message);
     }
   }

@@ -1,0 +1,71 @@
+#include "client/cli/render.h"
+
+#include "gtest/gtest.h"
+#include "tests/cli/golden.h"
+#include "tests/cli/samples.h"
+
+namespace lockstep::cli {
+namespace {
+
+RenderOptions Plain() { return {{.color = false, .unicode = true}, SampleNow(), false}; }
+RenderOptions Wide() { return {{.color = false, .unicode = true}, SampleNow(), true}; }
+RenderOptions Colored() { return {{.color = true, .unicode = true}, SampleNow(), false}; }
+RenderOptions Ascii() { return {{.color = false, .unicode = false}, SampleNow(), false}; }
+
+TEST(RenderTest, Migration) {
+  ExpectGolden("get_canary.txt", RenderMigration(CanaryMigration(), SampleInstances(), Plain()));
+  ExpectGolden("get_canary_wide.txt", RenderMigration(CanaryMigration(), SampleInstances(), Wide()));
+  ExpectGolden("get_canary_color.txt", RenderMigration(CanaryMigration(), SampleInstances(), Colored()));
+  ExpectGolden("get_canary_ascii.txt", RenderMigration(CanaryMigration(), SampleInstances(), Ascii()));
+  ExpectGolden("get_rolled_back.txt", RenderMigration(RolledBackMigration(), {}, Plain()));
+  ExpectGolden("get_pending.txt", RenderMigration(PendingMigration(), SampleInstances(), Plain()));
+  ExpectGolden("get_draft.txt", RenderMigration(DraftMigration(), {}, Plain()));
+}
+
+TEST(RenderTest, Lists) {
+  const std::vector<v1::Migration> migrations = {CanaryMigration(), DraftMigration(), PendingMigration(),
+                                                 RolledBackMigration()};
+  ExpectGolden("list.txt", RenderMigrations(migrations, Plain()));
+  ExpectGolden("list_wide.txt", RenderMigrations(migrations, Wide()));
+  ExpectGolden("instances.txt", RenderInstances(SampleInstances(), Plain()));
+  ExpectGolden("history.txt", RenderDecisions(SampleDecisions(), Plain()));
+  ExpectGolden("history_wide.txt", RenderDecisions(SampleDecisions(), Wide()));
+  ExpectGolden("mismatches.txt", RenderMismatches(SampleMismatches(), Plain()));
+  ExpectGolden("route.txt",
+               RenderRoute("namespaces/demo/migrations/cities", "geonames-1\x1b[2J", SampleRoute(), Plain()));
+  EXPECT_EQ(RenderMigrations({}, Plain()), "");
+}
+
+TEST(RenderTest, NothingFromOutsideReachesTheTerminalRaw) {
+  for (const std::string& text : {RenderMigration(CanaryMigration(), SampleInstances(), Plain()),
+                                  RenderMigrations({CanaryMigration()}, Wide())}) {
+    EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  }
+}
+
+TEST(RenderTest, Preconditions) {
+  const ErrorInfo info{
+      .reason = "GATE_HOLDS",
+      .metadata = {},
+      .field_violations = {},
+      .precondition_violations = {{"GATE_HOLDS", "errors", "2 of 400: needs 1203 more clean reads"},
+                                  {"GATE_HOLDS", "min_bake", "20m of the minimum bake time left"}}};
+  ExpectGolden("preconditions.txt", RenderPreconditions(info, Style{}));
+  EXPECT_EQ(RenderPreconditions({}, Style{}), "");
+}
+
+TEST(RenderTest, RoutingStates) {
+  v1::RoutingState state;
+  state.set_stage(v1::STAGE_CUTOVER);
+  state.set_read_weight(100000);
+  state.set_write_weight(1000);
+  state.set_drain_weight(2000);
+  EXPECT_EQ(DescribeRouting(state), "CUTOVER 1 % written new, held up to 2 %");
+  state.set_drain_weight(1000);
+  EXPECT_EQ(DescribeRouting(state), "CUTOVER 1 % written new");
+  state.set_stage(v1::STAGE_NEW_ONLY);
+  EXPECT_EQ(DescribeRouting(state), "NEW_ONLY");
+}
+
+}  // namespace
+}  // namespace lockstep::cli

@@ -1,0 +1,128 @@
+#include "tests/cli/samples.h"
+
+#include <string>
+
+#include "google/protobuf/text_format.h"
+#include "gtest/gtest.h"
+
+namespace lockstep::cli {
+namespace {
+
+// 2024-05-01 12:00:00 UTC.
+constexpr int64_t kNow = 1714564800;
+
+template <typename Message>
+Message Parse(const std::string& text) {
+  Message message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message)) << text;
+  return message;
+}
+
+constexpr char kDefinition[] = R"(
+  name: "namespaces/demo/migrations/cities" uid: "0b5e7c7e-3f0e-4c0e-9d53-1a2b3c4d5e6f" etag: "12"
+  description: "Flat table to\x1b[31m normalised schema" owners: "geo@example.com" owners: "ann@example.com"
+  labels { key: "team" value: "geo" }
+  salt: "0b5e7c7e-3f0e-4c0e-9d53-1a2b3c4d5e6f"
+  plan {
+    steps { stage: STAGE_DUAL_WRITE min_bake { seconds: 600 } }
+    steps { stage: STAGE_SHADOW_READ min_bake { seconds: 1800 }
+      checks { name: "mismatches" metric: METRIC_MISMATCH_RATIO budget: 0.001 } }
+    steps { stage: STAGE_CANARY_READ weight: 1000 min_bake { seconds: 1800 }
+      checks { name: "mismatches" metric: METRIC_MISMATCH_RATIO budget: 0.001 }
+      checks { name: "errors" metric: METRIC_ERROR_RATIO floor: 0.005 }
+      checks { name: "mirror" metric: METRIC_MIRROR_FAILURE_RATIO budget: 0.001 advisory: true } }
+    steps { stage: STAGE_CANARY_READ weight: 100000 manual: true }
+    alpha_rollback: 0.01 alpha_advance: 0.01
+  }
+  create_time { seconds: 1714478400 } update_time { seconds: 1714564200 }
+)";
+
+constexpr char kGate[] = R"(
+  gate {
+    verdict: VERDICT_HOLD sentence: "errors: too few reads served by new"
+    bake_remaining { seconds: 1200 } evaluate_time { seconds: 1714564799 }
+    checks { check: "mismatches" metric: METRIC_MISMATCH_RATIO verdict: VERDICT_ADVANCE on_breach: BREACH_ACTION_ROLLBACK
+      bad: 1 total: 51234 estimate: 0.0000195 lower: 0.0000001 upper: 0.00021 budget: 0.001
+      log_evidence_rollback: -3.2 log_threshold_rollback: 4.6 log_evidence_advance: 6.1 log_threshold_advance: 4.6
+      sentence: "at most 0.021 %" }
+    checks { check: "errors" metric: METRIC_ERROR_RATIO verdict: VERDICT_HOLD on_breach: BREACH_ACTION_ROLLBACK
+      bad: 2 total: 400 bad_baseline: 90 total_baseline: 39600 estimate: 0.005 lower: 0.0004 upper: 0.021 budget: 0.005
+      needed_more: 1203 sentence: "needs more" }
+    checks { check: "mirror" metric: METRIC_MIRROR_FAILURE_RATIO verdict: VERDICT_HOLD advisory: true
+      on_breach: BREACH_ACTION_NOTIFY lower: 0 upper: 1 budget: 0.001 }
+    guards { name: "expected_instances" sentence: "2 of 3 expected instances of 'cities' are enrolled" }
+  }
+)";
+
+}  // namespace
+
+absl::Time SampleNow() { return absl::FromUnixSeconds(kNow); }
+
+v1::Migration CanaryMigration() {
+  return Parse<v1::Migration>(std::string(kDefinition) + kGate + R"(
+    run_state: RUN_STATE_RUNNING step: 2 step_start_time { seconds: 1714564200 }
+    routing { stage: STAGE_CANARY_READ read_weight: 1000 epoch: 7 generation: 1 comparison_weight: 20000 salt_seed: 99 })");
+}
+
+v1::Migration RolledBackMigration() {
+  return Parse<v1::Migration>(std::string(kDefinition) + R"(
+    run_state: RUN_STATE_ROLLED_BACK run_state_reason: "mismatches: 4.1 % of comparisons differ, 0.1 % are acceptable"
+    step: 1 step_start_time { seconds: 1714564790 }
+    routing { stage: STAGE_SHADOW_READ epoch: 8 generation: 1 comparison_weight: 20000 }
+    gate { verdict: VERDICT_ROLL_BACK action: BREACH_ACTION_ROLLBACK sentence: "mismatches is breached"
+      checks { check: "mismatches" metric: METRIC_MISMATCH_RATIO verdict: VERDICT_ROLL_BACK bad: 41 total: 1000
+        estimate: 0.041 lower: 0.03 upper: 0.055 budget: 0.001 } })");
+}
+
+v1::Migration PendingMigration() {
+  return Parse<v1::Migration>(std::string(kDefinition) + R"(
+    run_state: RUN_STATE_RUNNING step: 0
+    routing { stage: STAGE_DUAL_WRITE epoch: 2 generation: 1 }
+    pending_routing { stage: STAGE_SHADOW_READ generation: 1 } pending_since { seconds: 1714564795 }
+    waiting_for { instance_id: "cities-1" service: "cities" epoch: 1 reason: "OFF may not coexist with SHADOW_READ" }
+    waiting_for { instance_id: "cities-2" service: "cities" epoch: 1 reason: "OFF may not coexist with SHADOW_READ" })");
+}
+
+v1::Migration DraftMigration() {
+  return Parse<v1::Migration>(
+      R"(name: "namespaces/demo/migrations/orders" etag: "1" run_state: RUN_STATE_DRAFT
+    routing { stage: STAGE_OFF epoch: 1 generation: 1 } plan { steps { stage: STAGE_DUAL_WRITE } })");
+}
+
+std::vector<v1::Instance> SampleInstances() {
+  return {Parse<v1::Instance>(
+              R"(instance_id: "cities-1" service: "cities" version: "1.4.0" connected: true sent_epoch: 7
+            acknowledged_epoch: 7 last_seen_time { seconds: 1714564799 })"),
+          Parse<v1::Instance>(
+              R"(instance_id: "cities-2" service: "cities" sent_epoch: 7 acknowledged_epoch: 5 lag: 2
+            last_seen_time { seconds: 1714564700 } last_nack: "revision 9 is older than 10")")};
+}
+
+std::vector<v1::DecisionRecord> SampleDecisions() {
+  return {Parse<v1::DecisionRecord>(
+              R"(name: "namespaces/demo/migrations/cities/decisions/2" time { seconds: 1714564790 }
+            actor: "gate" action: "rollback" reason: "mismatches is breached" plan_revision: 1 step: 1
+            before { stage: STAGE_CANARY_READ read_weight: 1000 epoch: 7 } after { stage: STAGE_SHADOW_READ epoch: 8 }
+            run_state: RUN_STATE_ROLLED_BACK evidence { verdict: VERDICT_ROLL_BACK })"),
+          Parse<v1::DecisionRecord>(
+              R"(name: "namespaces/demo/migrations/cities/decisions/1" time { seconds: 1714564200 }
+            actor: "user:ann@host" action: "start" plan_revision: 1 step: 0 before { stage: STAGE_OFF epoch: 1 }
+            after { stage: STAGE_DUAL_WRITE } run_state: RUN_STATE_RUNNING)")};
+}
+
+std::vector<v1::MismatchSample> SampleMismatches() {
+  return {Parse<v1::MismatchSample>(R"(time { seconds: 1714564780 } field: "admin_code" kind: "value"
+            key_digest: "00112233445566778899aabbccddeeff" old_digest: "aaaaaaaaaaaaaaaabbbb"
+            new_digest: "ccccccccccccccccdddd" old_length: 2 new_length: 1 instance_id: "cities-1" epoch: 7
+            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736")"),
+          Parse<v1::MismatchSample>(R"(time { seconds: 1714564700 } kind: "missing_in_new"
+            key_digest: "ffeeddccbbaa99887766554433221100" instance_id: "cities-2" epoch: 7)")};
+}
+
+v1::RouteResponse SampleRoute() {
+  return Parse<v1::RouteResponse>(
+      R"(decision { read_side: SIDE_NEW write_mode: WRITE_MODE_OLD_THEN_NEW compare: true
+    reason: DECISION_REASON_BUCKET_IN bucket: 412 } epoch: 7 stage: STAGE_CANARY_READ)");
+}
+
+}  // namespace lockstep::cli

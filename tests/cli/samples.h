@@ -1,0 +1,29 @@
+// Messages that the tests show and send.
+#pragma once
+
+#include <vector>
+
+#include "absl/time/time.h"
+#include "lockstep/v1/migration.pb.h"
+#include "lockstep/v1/migration_service.pb.h"
+#include "lockstep/v1/routing_service.pb.h"
+
+namespace lockstep::cli {
+
+// What "now" is for the samples.
+absl::Time SampleNow();
+
+// In CANARY_READ at 1 %, one check passed, one holding, one hopeless; a guard is open.
+v1::Migration CanaryMigration();
+// Rolled back to SHADOW_READ.
+v1::Migration RolledBackMigration();
+// Committed to SHADOW_READ, which waits for two instances.
+v1::Migration PendingMigration();
+v1::Migration DraftMigration();
+
+std::vector<v1::Instance> SampleInstances();
+std::vector<v1::DecisionRecord> SampleDecisions();
+std::vector<v1::MismatchSample> SampleMismatches();
+v1::RouteResponse SampleRoute();
+
+}  // namespace lockstep::cli
