@@ -39,7 +39,8 @@ absl::Status Engine::Tick() {
 
 absl::Status Engine::health() const {
   LOCKSTEP_RETURN_IF_ERROR(registry_.health());
-  return telemetry_.health();
+  LOCKSTEP_RETURN_IF_ERROR(telemetry_.health());
+  return store_.health();  // enrolments are committed too
 }
 
 absl::StatusOr<InstanceStream> Engine::Enrol(const EnrolRequest& request, std::function<void()> wake) {

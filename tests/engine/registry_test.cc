@@ -387,6 +387,14 @@ TEST_F(RegistryTest, ACommitWhoseOutcomeIsUnknownStopsTheFunnel) {
   }
 }
 
+TEST_F(RegistryTest, AnEnrolmentWhoseOutcomeIsUnknownIsSeenInTheHealth) {
+  Create();
+  store_.FailCommit(1, store::FaultyStore::Moment::kAfterApply, absl::UnknownError("sync failed"));
+  EXPECT_FALSE(engine_->Enrol({"a", "cities", "1", {kName}, {}}, [] {}).ok());
+  EXPECT_FALSE(engine_->health().ok());
+  EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName), 1u) << "it counts, since it may be enrolled";
+}
+
 TEST_F(RegistryTest, AFailedCommitChangesNothing) {
   Create();
   MutationContext once = By("user:ann");
