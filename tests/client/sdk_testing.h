@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -92,10 +93,10 @@ class Store {
     last_idempotency_key_ = context.idempotency_key;
     if (!mirror_status_.ok()) return mirror_status_;
     const auto row = rows_.find(id);
-    ApplyIfNewer(row == rows_.end() ? std::nullopt : std::optional<Version>(row->second.version), version,
-                 [&] {
-                   rows_[id] = {version, order == nullptr ? std::nullopt : std::optional<Order>(*order)};
-                 });
+    if (ShouldApply(row == rows_.end() ? std::nullopt : std::optional<Version>(row->second.version),
+                    version)) {
+      rows_[id] = {version, order == nullptr ? std::nullopt : std::optional<Order>(*order)};
+    }
     return absl::OkStatus();
   }
 
@@ -107,14 +108,24 @@ class Store {
     return row == rows_.end() ? WriteResult<Order>() : row->second;
   }
 
-  void FailReads(absl::Status status) { Set(read_status_, std::move(status)); }
-  void FailWrites(absl::Status status, bool after_writing = false) {
-    Set(write_status_, std::move(status));
-    Set(fails_after_writing_, after_writing);
+  void FailReads(absl::Status status) {
+    MutexLock lock(&mutex_);
+    read_status_ = std::move(status);
   }
-  void FailMirrors(absl::Status status) { Set(mirror_status_, std::move(status)); }
-  // Called within each read, without being able to call back.
-  void OnRead(std::function<void()> hook) { Set(on_read_, std::move(hook)); }
+  void FailWrites(absl::Status status, bool after_writing = false) {
+    MutexLock lock(&mutex_);
+    write_status_ = std::move(status);
+    fails_after_writing_ = after_writing;
+  }
+  void FailMirrors(absl::Status status) {
+    MutexLock lock(&mutex_);
+    mirror_status_ = std::move(status);
+  }
+  // Called within each read; may not call back.
+  void OnRead(std::function<void()> hook) {
+    MutexLock lock(&mutex_);
+    on_read_ = std::move(hook);
+  }
   void Put(int64_t id, Version version, std::optional<Order> order) {
     MutexLock lock(&mutex_);
     rows_[id] = {version, std::move(order)};
@@ -131,12 +142,6 @@ class Store {
   }
 
  private:
-  template <typename T>
-  void Set(T& target, T value) {
-    MutexLock lock(&mutex_);
-    target = std::move(value);
-  }
-
   const std::string name_;
   CallLog* const log_;
   Mutex mutex_;

@@ -73,7 +73,7 @@ struct ReportReply {
   std::optional<absl::Duration> retry_after;  // the server asks to slow down
 };
 
-// Thread-safe.
+// Thread-safe. Outlives its streams, and is not destroyed from within a handler or a ReportDone.
 class Transport {
  public:
   using ReportDone = std::function<void(absl::StatusOr<ReportReply>)>;

@@ -1,6 +1,7 @@
 #include "lockstep/grpc_transport.h"
 
 #include <deque>
+#include <set>
 #include <utility>
 
 #include "core/base/mutex.h"
@@ -26,12 +27,58 @@ absl::Duration FromProto(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
+// The calls of one transport that gRPC still works on. The transport waits for them before it lets go of its
+// channel: the last reference to a channel must not fall on one of gRPC's own threads, which would then wait
+// for itself.
+class CallTracker {
+ public:
+  // Counts as a call while it lives. The first member of its owner, so that it goes last.
+  class Entry {
+   public:
+    explicit Entry(CallTracker* tracker) : tracker_(tracker) {
+      MutexLock lock(&tracker_->mutex_);
+      ++tracker_->active_;
+    }
+    ~Entry() {
+      MutexLock lock(&tracker_->mutex_);
+      if (--tracker_->active_ == 0) tracker_->idle_.SignalAll();
+    }
+    Entry(const Entry&) = delete;
+    Entry& operator=(const Entry&) = delete;
+
+   private:
+    CallTracker* const tracker_;
+  };
+
+  // Between these two `context` may be cancelled by CancelAndWait.
+  void AddCancellable(grpc::ClientContext* context) {
+    MutexLock lock(&mutex_);
+    cancellable_.insert(context);
+  }
+  void RemoveCancellable(grpc::ClientContext* context) {
+    MutexLock lock(&mutex_);
+    cancellable_.erase(context);
+  }
+
+  void CancelAndWait() {
+    MutexLock lock(&mutex_);
+    for (grpc::ClientContext* context : cancellable_) context->TryCancel();
+    while (active_ > 0) idle_.Wait(&mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar idle_;
+  int active_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<grpc::ClientContext*> cancellable_ ABSL_GUARDED_BY(mutex_);
+};
+
 // One Watch call. Keeps itself alive until gRPC is done with it.
 class WatchReactor final : public grpc::ClientBidiReactor<v1::WatchRequest, v1::WatchResponse> {
  public:
-  static std::shared_ptr<WatchReactor> Start(v1::RoutingService::StubInterface* stub, v1::WatchRequest enrol,
-                                             std::shared_ptr<StreamHandler> handler) {
-    std::shared_ptr<WatchReactor> reactor(new WatchReactor(std::move(handler)));
+  static std::shared_ptr<WatchReactor> Start(CallTracker* tracker, v1::RoutingService::StubInterface* stub,
+                                             v1::WatchRequest enrol, std::shared_ptr<StreamHandler> handler) {
+    std::shared_ptr<WatchReactor> reactor(new WatchReactor(tracker, std::move(handler)));
     reactor->self_ = reactor;
     stub->async()->Watch(&reactor->context_, reactor.get());
     // Writes start on any thread; the hold keeps OnDone away until the last of them can't come any more.
@@ -80,7 +127,8 @@ class WatchReactor final : public grpc::ClientBidiReactor<v1::WatchRequest, v1::
   }
 
  private:
-  explicit WatchReactor(std::shared_ptr<StreamHandler> handler) : handler_(std::move(handler)) {}
+  WatchReactor(CallTracker* tracker, std::shared_ptr<StreamHandler> handler)
+      : entry_(tracker), handler_(std::move(handler)) {}
 
   void WriteNextLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     // gRPC reads the message until OnWriteDone, and takes one at a time.
@@ -114,6 +162,7 @@ class WatchReactor final : public grpc::ClientBidiReactor<v1::WatchRequest, v1::
     }
   }
 
+  const CallTracker::Entry entry_;
   const std::shared_ptr<StreamHandler> handler_;
   grpc::ClientContext context_;
   v1::WatchResponse response_;  // belongs to the read under way
@@ -159,10 +208,10 @@ class GrpcStream final : public Stream {
 
 // One unary report; freed when its answer has come.
 struct ReportCall {
-  grpc::ClientContext context;
-  v1::ReportComparisonsRequest request;
-  v1::ReportComparisonsResponse response;
-  Transport::ReportDone done;
+  explicit ReportCall(CallTracker* tracker) : entry(tracker), tracker(tracker) {
+    tracker->AddCancellable(&context);
+  }
+  ~ReportCall() { tracker->RemoveCancellable(&context); }
 
   void Finish(const grpc::Status& status) {
     if (!status.ok()) return done(FromGrpc(status));
@@ -170,6 +219,13 @@ struct ReportCall {
     if (response.has_retry_after()) reply.retry_after = FromProto(response.retry_after());
     done(std::move(reply));
   }
+
+  const CallTracker::Entry entry;
+  CallTracker* const tracker;
+  grpc::ClientContext context;
+  v1::ReportComparisonsRequest request;
+  v1::ReportComparisonsResponse response;
+  Transport::ReportDone done;
 };
 
 class GrpcTransport final : public Transport {
@@ -178,6 +234,8 @@ class GrpcTransport final : public Transport {
       : report_deadline_(report_deadline),
         routing_(v1::RoutingService::NewStub(channel)),
         telemetry_(v1::TelemetryService::NewStub(channel)) {}
+  // Not on one of gRPC's threads, that is, not from a handler or a ReportDone.
+  ~GrpcTransport() override { calls_.CancelAndWait(); }
 
   std::unique_ptr<Stream> OpenStream(const StreamEnrolment& enrolment,
                                      std::shared_ptr<StreamHandler> handler) override {
@@ -188,11 +246,11 @@ class GrpcTransport final : public Transport {
                                                    .migrations = enrolment.migrations,
                                                    .acknowledged_epochs = enrolment.held});
     return std::make_unique<GrpcStream>(
-        WatchReactor::Start(routing_.get(), std::move(request), std::move(handler)));
+        WatchReactor::Start(&calls_, routing_.get(), std::move(request), std::move(handler)));
   }
 
   void ReportComparisons(const domain::TelemetryBatch& batch, ReportDone done) override {
-    auto call = std::make_unique<ReportCall>();
+    auto call = std::make_unique<ReportCall>(&calls_);
     call->request = wire::ToProto(batch);
     call->done = std::move(done);
     call->context.set_deadline(absl::ToChronoTime(absl::Now() + report_deadline_));
@@ -204,6 +262,7 @@ class GrpcTransport final : public Transport {
 
  private:
   const absl::Duration report_deadline_;
+  CallTracker calls_;
   const std::unique_ptr<v1::RoutingService::Stub> routing_;
   const std::unique_ptr<v1::TelemetryService::Stub> telemetry_;
 };

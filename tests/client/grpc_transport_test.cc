@@ -1,0 +1,225 @@
+// The client over real gRPC, against a scripted server in the same process: what goes over the wire arrives
+// as the SDK means it, streams break and come back, and reports are retried under their number.
+#include "lockstep/grpc_transport.h"
+
+#include "core/wire/routing.h"
+#include "core/wire/telemetry.h"
+#include "gmock/gmock.h"
+#include "grpcpp/grpcpp.h"
+#include "gtest/gtest.h"
+#include "lockstep/v1/routing_service.grpc.pb.h"
+#include "lockstep/v1/telemetry_service.grpc.pb.h"
+#include "tests/client/sdk_testing.h"
+
+namespace lockstep {
+namespace {
+
+using domain::Stage;
+using testing_support::Eventually;
+using testing_support::kFullName;
+using testing_support::kMigration;
+
+domain::Snapshot SnapshotAt(uint64_t epoch, Stage stage, uint32_t read_weight = 0) {
+  domain::RoutingState state = domain::StateOfStage(stage, read_weight);
+  state.epoch = epoch;
+  return {.revision = epoch, .migrations = {{.name = kFullName, .state = state, .contract = {}}}};
+}
+
+// Synchronous, one stream at a time. Each stream starts with the current snapshot and gets what is pushed.
+class ScriptedServer final : public v1::RoutingService::Service, public v1::TelemetryService::Service {
+ public:
+  using WatchStream = grpc::ServerReaderWriter<v1::WatchResponse, v1::WatchRequest>;
+
+  grpc::Status Watch(grpc::ServerContext* context, WatchStream* stream) override {
+    v1::WatchRequest request;
+    if (!stream->Read(&request) || !request.has_enrol()) {
+      return {grpc::StatusCode::INVALID_ARGUMENT, "the first message must be enrol"};
+    }
+    {
+      MutexLock lock(&mutex_);
+      enrolments.push_back(request.enrol());
+      stream_ = stream;
+      context_ = context;
+      *response_.mutable_snapshot() = wire::ToProto(snapshot_);
+      stream->Write(response_);
+    }
+    while (stream->Read(&request)) Note(stream, request);
+    MutexLock lock(&mutex_);
+    stream_ = nullptr;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReportComparisons(grpc::ServerContext*, const v1::ReportComparisonsRequest* request,
+                                 v1::ReportComparisonsResponse* response) override {
+    MutexLock lock(&mutex_);
+    sequences.push_back(request->sequence());
+    if (reports_to_fail > 0) {
+      --reports_to_fail;
+      return {grpc::StatusCode::UNAVAILABLE, "not now"};
+    }
+    const absl::StatusOr<domain::TelemetryBatch> batch = wire::TelemetryBatchFromProto(*request, absl::Now());
+    if (!batch.ok()) return {grpc::StatusCode::INVALID_ARGUMENT, std::string(batch.status().message())};
+    for (const domain::TelemetryDelta& delta : batch->deltas) EXPECT_TRUE(totals.Merge(delta.stats).ok());
+    return grpc::Status::OK;
+  }
+
+  void Publish(const v1::Snapshot& snapshot) {
+    MutexLock lock(&mutex_);
+    *response_.mutable_snapshot() = snapshot;
+    if (stream_ != nullptr) stream_->Write(response_);
+  }
+  void SetSnapshot(domain::Snapshot snapshot) {
+    MutexLock lock(&mutex_);
+    snapshot_ = std::move(snapshot);
+  }
+  void Break() {
+    MutexLock lock(&mutex_);
+    if (stream_ != nullptr) context_->TryCancel();
+  }
+  // Reads what the server has noted.
+  template <typename Get>
+  auto Ask(Get&& get) {
+    MutexLock lock(&mutex_);
+    return get(*this);
+  }
+
+  // Guarded by mutex_; Ask from outside.
+  std::vector<v1::Enrol> enrolments;
+  std::vector<v1::Ack> acks;
+  std::vector<v1::Nack> nacks;
+  int heartbeats = 0;
+  bool left = false;
+  int reports_to_fail = 0;
+  std::vector<uint64_t> sequences;
+  domain::WindowStats totals;
+
+ private:
+  void Note(WatchStream* stream, const v1::WatchRequest& request) {
+    MutexLock lock(&mutex_);
+    if (request.has_ack()) acks.push_back(request.ack());
+    if (request.has_nack()) nacks.push_back(request.nack());
+    if (request.has_leave()) left = true;
+    if (request.has_heartbeat()) {
+      ++heartbeats;
+      v1::WatchResponse reply;
+      reply.mutable_heartbeat()->set_revision(request.heartbeat().revision());
+      stream->Write(reply);
+    }
+  }
+
+  Mutex mutex_;
+  domain::Snapshot snapshot_ = SnapshotAt(1, Stage::kDualWrite);
+  v1::WatchResponse response_;
+  WatchStream* stream_ = nullptr;
+  grpc::ServerContext* context_ = nullptr;
+};
+
+class GrpcTransportTest : public ::testing::Test {
+ protected:
+  GrpcTransportTest() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(static_cast<v1::RoutingService::Service*>(&scripted_));
+    builder.RegisterService(static_cast<v1::TelemetryService::Service*>(&scripted_));
+    server_ = builder.BuildAndStart();
+    ClientOptions options = {
+        .service = "orders", .version = "1.2", .migrations = {kMigration}, .instance_id = "i-1"};
+    options.heartbeat_interval = absl::Milliseconds(20);
+    options.telemetry_interval = absl::Milliseconds(10);
+    options.backoff_max = absl::Milliseconds(100);
+    options.seed = 1;
+    client_ = *ConnectGrpc({.address = absl::StrCat("127.0.0.1:", port_)}, std::move(options));
+    EXPECT_TRUE(client_->WaitUntilReady(absl::Now() + absl::Seconds(20)).ok());
+  }
+  ~GrpcTransportTest() override {
+    client_.reset();
+    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  }
+  bool Await(const std::function<bool(ScriptedServer&)>& condition) {
+    return Eventually([&] { return scripted_.Ask(condition); });
+  }
+
+  int port_ = 0;
+  ScriptedServer scripted_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(GrpcTransportTest, EnrolsAcknowledgesAndKeepsTheLease) {
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return !s.acks.empty() && s.heartbeats >= 3; }));
+  scripted_.Ask([](ScriptedServer& s) {
+    EXPECT_EQ(s.enrolments[0].instance_id(), "i-1");
+    EXPECT_EQ(s.enrolments[0].version(), "1.2");
+    EXPECT_THAT(s.enrolments[0].migrations(), ::testing::ElementsAre(kFullName));
+    EXPECT_EQ(s.acks[0].revision(), 1u);
+    EXPECT_EQ(s.acks[0].held(0).epoch(), 1u);
+    return 0;
+  });
+  EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kDualWrite);
+  scripted_.Publish(wire::ToProto(SnapshotAt(2, Stage::kCanaryRead, 1000)));
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.acks.back().revision() == 2; }));
+  EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kCanaryRead);
+}
+
+TEST_F(GrpcTransportTest, UndecodableAndInvalidSnapshotsAreRefused) {
+  v1::Snapshot undecodable = wire::ToProto(SnapshotAt(2, Stage::kDualWrite));
+  undecodable.mutable_migrations(0)->mutable_state()->set_stage(static_cast<v1::Stage>(99));
+  scripted_.Publish(undecodable);
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.nacks.size() == 1; }));
+  domain::Snapshot invalid = SnapshotAt(3, Stage::kDualWrite);
+  invalid.migrations[0].state.read_weight = 5;
+  scripted_.Publish(wire::ToProto(invalid));
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.nacks.size() == 2; }));
+  scripted_.Ask([](ScriptedServer& s) {
+    EXPECT_EQ(s.nacks[0].revision(), 2u);
+    EXPECT_EQ(s.nacks[1].revision(), 3u);
+    EXPECT_FALSE(s.nacks[0].reason().empty());
+    return 0;
+  });
+  EXPECT_EQ(client_->Route(kMigration, "k")->epoch(), 1u);
+}
+
+TEST_F(GrpcTransportTest, ComesBackAfterABreak) {
+  scripted_.SetSnapshot(SnapshotAt(5, Stage::kShadowRead));
+  scripted_.Break();
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.enrolments.size() >= 2; }));
+  ASSERT_TRUE(Eventually([&] { return client_->Route(kMigration, "k")->epoch() == 5; }));
+  scripted_.Ask([](ScriptedServer& s) {
+    EXPECT_EQ(s.enrolments.back().held(0).epoch(), 1u);
+    return 0;
+  });
+}
+
+TEST_F(GrpcTransportTest, ReportsAreRetriedUnderTheirNumberAndShutdownLeaves) {
+  scripted_.Ask([](ScriptedServer& s) { return s.reports_to_fail = 2; });
+  {
+    const RouteHandle route = *client_->Route(kMigration, "k");
+    client_->telemetry().RecordRead(route.attribution(), domain::Arm::kOld, true, absl::Milliseconds(3));
+  }
+  ASSERT_TRUE(client_->Shutdown(absl::Now() + absl::Seconds(20)).ok());
+  scripted_.Ask([&](ScriptedServer& s) {
+    EXPECT_THAT(s.sequences, ::testing::ElementsAre(1, 1, 1));
+    EXPECT_EQ(s.totals, client_->telemetry().Totals(0));
+    EXPECT_TRUE(s.left);
+    return 0;
+  });
+}
+
+TEST(GrpcTransportOptionsTest, Errors) {
+  EXPECT_TRUE(absl::IsInvalidArgument(MakeGrpcTransport({}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      MakeGrpcTransport({.address = "x:1", .report_deadline = absl::ZeroDuration()}).status()));
+}
+
+TEST(GrpcTransportOptionsTest, NobodyListening) {
+  // Port 1 is reserved and refused at once.
+  const std::unique_ptr<Client> client =
+      *ConnectGrpc({.address = "127.0.0.1:1"}, {.service = "orders", .migrations = {kMigration}, .seed = 1});
+  ASSERT_TRUE(Eventually([&] {
+    return absl::StrContains(client->Route(kMigration, "k").status().message(), "last error: UNAVAILABLE");
+  }));
+  EXPECT_TRUE(absl::IsUnavailable(client->Route(kMigration, "k").status()));
+}
+
+}  // namespace
+}  // namespace lockstep
