@@ -19,11 +19,11 @@ struct DecisionRecord {
   std::string migration;
   uint64_t number = 0;  // 1, 2, ... within the migration
   absl::Time time = absl::InfinitePast();
-  std::string actor;    // "user:ann@host" or "gate"
-  std::string action;   // Transition::action, or "publish", "create", "update"
+  std::string actor;   // "user:ann@host" or "gate"
+  std::string action;  // Transition::action, or "publish", "create", "update"
   std::string reason;
   RoutingState before;
-  RoutingState after;   // epoch 0 while it waits to be published
+  RoutingState after;  // epoch 0 while it waits to be published
   RunState run_state = RunState::kDraft;
   int step = -1;
   uint64_t plan_revision = 0;
