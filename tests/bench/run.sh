@@ -23,13 +23,13 @@ declare -A about=(
 )
 all=(decision route route_pinned)
 
-parts=() build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
+parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
 while [ $# -gt 0 ]; do
   case $1 in
     --list) for part in "${all[@]}"; do printf '%-13s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --build) build=${2:?--build takes a directory}; shift ;;
     --rounds) rounds=${2:?--rounds takes a number}; shift ;;
-    --smoke) rounds=2 decision_seconds=0.001 load_seconds=0.1 ;;
+    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 ;;
     -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) if [ -z "${about[$1]:-}" ]; then echo "tests/bench/run.sh: no part named '$1'; see --list" >&2; exit 2; fi
        parts+=("$1") ;;
@@ -51,7 +51,7 @@ measure() {  # measure PART: what the programs print
   case $1 in
     decision)
       for _ in $(seq "$rounds"); do
-        "$program/decision_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" 2>/dev/null
+        "$program/decision_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
     route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
     route_pinned)
@@ -59,13 +59,16 @@ measure() {  # measure PART: what the programs print
   esac
 }
 
+[ "$smoke" = no ] || python3 "$figures" --self-test
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores;" \
      "load average at the start: $(cut -d' ' -f1-3 /proc/loadavg)" >&2
 for part in "${parts[@]}"; do
   echo "== $part: ${about[$part]}" >&2
-  measure "$part" >"$scratch/$part"
+  # The benchmark library's remarks on the machine come on standard error; they matter only when something failed.
+  measure "$part" >"$scratch/$part" 2>"$scratch/errors" ||
+    { cat "$scratch/errors" >&2; echo "tests/bench/run.sh: $part failed" >&2; exit 1; }
   python3 "$figures" "$part" <"$scratch/$part" | tee -a "$scratch/figures"
 done
 python3 "$figures" table <"$scratch/figures" >&2
