@@ -18,6 +18,7 @@ namespace {
 struct Word {
   std::string text;
   std::string help;
+  std::string letter;  // of an option that has a short name: "o"
 };
 
 // A place in the tree: what may stand there.
@@ -47,10 +48,12 @@ void AddOptions(const CLI::App& app, Node* node) {
     const std::vector<std::string> choices = Choices(*option);
     if (names.empty()) {
       // A positional: its values are words of this place.
-      for (const std::string& choice : choices) node->words.push_back({choice, option->get_description()});
+      for (const std::string& choice : choices)
+        node->words.push_back({choice, option->get_description(), ""});
       continue;
     }
-    node->words.push_back({names[0], option->get_description()});
+    const auto& letters = option->get_snames();
+    node->words.push_back({names[0], option->get_description(), letters.empty() ? "" : letters[0]});
     if (!choices.empty()) node->choices.push_back({names, choices});
   }
 }
@@ -58,7 +61,7 @@ void AddOptions(const CLI::App& app, Node* node) {
 void Collect(const CLI::App& root, const CLI::App& app, const std::string& path, std::vector<Node>* nodes) {
   Node node{path, {}, {}};
   const auto subcommands = app.get_subcommands([](const CLI::App*) { return true; });
-  for (const CLI::App* sub : subcommands) node.words.push_back({sub->get_name(), sub->get_description()});
+  for (const CLI::App* sub : subcommands) node.words.push_back({sub->get_name(), sub->get_description(), ""});
   AddOptions(app, &node);
   if (&app != &root) AddOptions(root, &node);
   nodes->push_back(std::move(node));
@@ -192,6 +195,7 @@ std::string Fish(const std::vector<Node>& nodes) {
       const bool option = absl::StartsWith(word.text, "--");
       std::string arguments =
           option ? absl::StrCat(" -l ", word.text.substr(2)) : absl::StrCat(" -a ", word.text);
+      if (!word.letter.empty()) absl::StrAppend(&arguments, " -s ", word.letter);
       for (const auto& [names, values] : node.choices) {
         if (names[0] == word.text)
           absl::StrAppend(&arguments, " -x -a ", QuoteForFish(absl::StrJoin(values, " ")));

@@ -102,7 +102,7 @@ absl::Status Connection::Watch(const std::string& name, absl::Time deadline,
   while (true) {
     bool seen = false;
     bool stop = false;
-    const absl::Status status = WatchOnce(name, deadline, on_update, &seen, &stop);
+    absl::Status status = WatchOnce(name, deadline, on_update, &seen, &stop);
     if (stop) return absl::OkStatus();
     if (!absl::IsUnavailable(status)) return status;
     ever_seen |= seen;
