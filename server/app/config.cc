@@ -1,7 +1,12 @@
 #include "server/app/config.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <istream>
 #include <map>
+#include <memory>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -15,18 +20,43 @@ constexpr char kVersion[] = "lockstepd " LOCKSTEP_VERSION;
 // Accepts "500ms", "10s", "1m30s".
 std::string CheckDuration(const std::string& text) {
   absl::Duration duration;
-  if (absl::ParseDuration(text, &duration) && duration > absl::ZeroDuration() && duration <= absl::Hours(24)) return "";
+  if (absl::ParseDuration(text, &duration) && duration > absl::ZeroDuration() && duration <= absl::Hours(24))
+    return "";
   return absl::StrCat("'", text, "' is not a duration between 0 and 24h, such as 500ms, 10s or 1m30s");
 }
 
 std::string CheckListen(const std::string& text) {
   const size_t colon = text.rfind(':');
   uint32_t port = 0;
-  if (colon != std::string::npos && colon > 0 && absl::SimpleAtoi(text.substr(colon + 1), &port) && port <= 65535) {
+  if (colon != std::string::npos && colon > 0 && absl::SimpleAtoi(text.substr(colon + 1), &port) &&
+      port <= 65535) {
     return "";
   }
   return absl::StrCat("'", text, "' is not host:port, such as 127.0.0.1:7420 or [::1]:7420");
 }
+
+// CLI11 asks the environment only for what the file left open. Lines of the file for options that the
+// environment gives are dropped, so that the environment beats the file.
+class FileBelowEnvironment : public CLI::ConfigBase {
+ public:
+  explicit FileBelowEnvironment(const CLI::App* app) : app_(app) {}
+
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::vector<CLI::ConfigItem> items = CLI::ConfigBase::from_config(input);
+    items.erase(std::remove_if(items.begin(), items.end(),
+                               [this](const CLI::ConfigItem& item) {
+                                 const CLI::Option* option = app_->get_option_no_throw("--" + item.name);
+                                 return item.parents.empty() && option != nullptr &&
+                                        !option->get_envname().empty() &&
+                                        std::getenv(option->get_envname().c_str()) != nullptr;
+                               }),
+                items.end());
+    return items;
+  }
+
+ private:
+  const CLI::App* const app_;
+};
 
 absl::Duration ToDuration(const std::string& text) {
   absl::Duration duration;
@@ -40,39 +70,60 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
   ParsedCommandLine parsed;
   Config& config = parsed.config;
   std::string gate_interval = "1s", drain_timeout = "10s", remote_valid_for = "5s";
-  const std::map<std::string, StoreKind> stores = {{"rocksdb", StoreKind::kRocksDb}, {"memory", StoreKind::kMemory}};
+  const std::map<std::string, StoreKind> stores = {{"rocksdb", StoreKind::kRocksDb},
+                                                   {"memory", StoreKind::kMemory}};
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},
                                                   {"error", LogLevel::kError}};
 
-  CLI::App app("The control plane of Lockstep: decides which side services read and write, from what they report.",
-               "lockstepd");
+  CLI::App app(
+      "The control plane of Lockstep: decides which side services read and write, from what they report.",
+      "lockstepd");
   app.set_version_flag("--version", kVersion);
   app.footer(
-      "Every option can also be given as LOCKSTEP_<OPTION> (LOCKSTEP_DATA_DIR) or as a line of the configuration file\n"
+      "Every option can also be given as LOCKSTEP_<OPTION> (LOCKSTEP_DATA_DIR) or as a line of the "
+      "configuration file\n"
       "(data-dir = \"/var/lib/lockstep\"). A flag beats the environment, which beats the file.");
-  app.set_config("--config", "", "Configuration file: one `option = value` a line", false)->envname("LOCKSTEP_CONFIG_FILE");
+  app.set_config("--config", "", "Configuration file: one `option = value` a line", false)
+      ->envname("LOCKSTEP_CONFIG_FILE");
+  app.config_formatter(std::make_shared<FileBelowEnvironment>(&app));
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   app.add_option("--listen", config.listen, "gRPC address, host:port")
-      ->envname("LOCKSTEP_LISTEN")->check(CheckListen)->capture_default_str();
+      ->envname("LOCKSTEP_LISTEN")
+      ->check(CheckListen)
+      ->capture_default_str();
   app.add_option("--http-address", config.http_address, "IP address of /metrics, /healthz and /readyz")
-      ->envname("LOCKSTEP_HTTP_ADDRESS")->check(CLI::ValidIPV4)->capture_default_str();
+      ->envname("LOCKSTEP_HTTP_ADDRESS")
+      ->check(CLI::ValidIPV4)
+      ->capture_default_str();
   app.add_option("--http-port", config.http_port, "Port of the same; 0 takes any free one")
-      ->envname("LOCKSTEP_HTTP_PORT")->capture_default_str();
+      ->envname("LOCKSTEP_HTTP_PORT")
+      ->capture_default_str();
   app.add_option("--store", config.store, "Where state is kept: rocksdb, or memory (lost at exit)")
-      ->envname("LOCKSTEP_STORE")->transform(CLI::CheckedTransformer(stores, CLI::ignore_case))->default_str("rocksdb");
+      ->envname("LOCKSTEP_STORE")
+      ->transform(CLI::CheckedTransformer(stores, CLI::ignore_case))
+      ->default_str("rocksdb");
   app.add_option("--data-dir", config.data_dir, "Directory of the rocksdb store; created when missing")
-      ->envname("LOCKSTEP_DATA_DIR")->capture_default_str();
+      ->envname("LOCKSTEP_DATA_DIR")
+      ->capture_default_str();
   app.add_option("--gate-interval", gate_interval, "How often the gate looks at the evidence")
-      ->envname("LOCKSTEP_GATE_INTERVAL")->check(CheckDuration)->capture_default_str();
+      ->envname("LOCKSTEP_GATE_INTERVAL")
+      ->check(CheckDuration)
+      ->capture_default_str();
   app.add_option("--drain-timeout", drain_timeout, "How long SIGTERM waits for open calls")
-      ->envname("LOCKSTEP_DRAIN_TIMEOUT")->check(CheckDuration)->capture_default_str();
+      ->envname("LOCKSTEP_DRAIN_TIMEOUT")
+      ->check(CheckDuration)
+      ->capture_default_str();
   app.add_option("--remote-valid-for", remote_valid_for, "How long a unary routing decision may be acted on")
-      ->envname("LOCKSTEP_REMOTE_VALID_FOR")->check(CheckDuration)->capture_default_str();
+      ->envname("LOCKSTEP_REMOTE_VALID_FOR")
+      ->check(CheckDuration)
+      ->capture_default_str();
   app.add_option("--log-level", config.log_level, "debug, info, warning or error")
-      ->envname("LOCKSTEP_LOG_LEVEL")->transform(CLI::CheckedTransformer(levels, CLI::ignore_case))->default_str("info");
+      ->envname("LOCKSTEP_LOG_LEVEL")
+      ->transform(CLI::CheckedTransformer(levels, CLI::ignore_case))
+      ->default_str("info");
   app.add_option("--port-file", config.port_file, "Write `grpc PORT` and `http PORT` here once both listen")
       ->envname("LOCKSTEP_PORT_FILE");
 

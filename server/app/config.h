@@ -1,4 +1,5 @@
-// What lockstepd is told: flags over LOCKSTEP_* environment variables over a configuration file over defaults.
+// What lockstepd is told: flags over LOCKSTEP_* environment variables over a configuration file over
+// defaults.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +14,16 @@ namespace lockstep::app {
 enum class StoreKind { kRocksDb, kMemory };
 
 struct Config {
-  std::string listen = "127.0.0.1:7420";       // gRPC, host:port; port 0 takes any free one
-  std::string http_address = "127.0.0.1";      // an IP address
-  uint16_t http_port = 7421;                   // 0: any free one
+  std::string listen = "127.0.0.1:7420";   // gRPC, host:port; port 0 takes any free one
+  std::string http_address = "127.0.0.1";  // an IP address
+  uint16_t http_port = 7421;               // 0: any free one
   StoreKind store = StoreKind::kRocksDb;
-  std::string data_dir = "lockstep-data";      // created when missing
+  std::string data_dir = "lockstep-data";  // created when missing
   absl::Duration gate_interval = absl::Seconds(1);
-  absl::Duration drain_timeout = absl::Seconds(10);  // SIGTERM to closing what is still open
+  absl::Duration drain_timeout = absl::Seconds(10);    // SIGTERM to closing what is still open
   absl::Duration remote_valid_for = absl::Seconds(5);  // how long a unary decision may be acted on
   LogLevel log_level = LogLevel::kInfo;
-  std::string port_file;                       // the ports are written here once both doors listen; empty = nowhere
+  std::string port_file;  // the ports are written here once both doors listen; empty = nowhere
 };
 
 // What to do with the parsed command line.

@@ -47,8 +47,9 @@ int main(int argc, char** argv) {
 
   auto server = lockstep::app::Server::Start(parsed->config);
   if (!server.ok()) return Fail(kExitFailed, server.status());
-  lockstep::Log(lockstep::LogLevel::kInfo, "serving",
-                {{"grpc", absl::StrCat((*server)->grpc_port())}, {"http", absl::StrCat((*server)->http_port())}});
+  lockstep::Log(
+      lockstep::LogLevel::kInfo, "serving",
+      {{"grpc", absl::StrCat((*server)->grpc_port())}, {"http", absl::StrCat((*server)->http_port())}});
 
   absl::Status health;
   while (sigtimedwait(&signals, nullptr, &kHealthInterval) < 0) {

@@ -34,7 +34,8 @@ namespace {
 // Calls that wait for the disk: enough to fill a commit group.
 constexpr int kWorkerThreads = 8;
 constexpr int kMaxMessageBytes = 4 << 20;
-// Clients ping every 10 s even without calls, which the defaults would punish (toolchain measurements in docs/adr/0004).
+// Clients ping every 10 s even without calls, which the defaults would punish (toolchain measurements in
+// docs/adr/0004).
 constexpr int kMinPingIntervalMs = 5000;
 
 absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Config& config) {
@@ -122,12 +123,14 @@ class Server::Impl {
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second server on the port is a mistake, not a scale-out
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
+                               0);  // a second server on the port is a mistake, not a scale-out
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr || grpc_port_ == 0) {
-      return absl::UnavailableError(absl::StrCat("gRPC: can't listen on ", config_.listen,
-                                                 ": the port is in use or the address is not this machine's; choose another "
-                                                 "with --listen or stop what uses it"));
+      return absl::UnavailableError(
+          absl::StrCat("gRPC: can't listen on ", config_.listen,
+                       ": the port is in use or the address is not this machine's; choose another "
+                       "with --listen or stop what uses it"));
     }
     return absl::OkStatus();
   }
@@ -140,7 +143,8 @@ class Server::Impl {
     source.engine = &engine_;
     source.ready = [this] { return ready_.load(); };
     source.version = LOCKSTEP_VERSION;
-    LOCKSTEP_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(options, http::OperationsPages(std::move(source))));
+    LOCKSTEP_ASSIGN_OR_RETURN(http_,
+                              http::HttpServer::Start(options, http::OperationsPages(std::move(source))));
     return absl::OkStatus();
   }
 

@@ -12,8 +12,8 @@ namespace lockstep::app {
 
 class Server {
  public:
-  // Everything is up when it returns. Errors say what is wrong and what to do: data directory locked, damaged or of a newer
-  // format; port in use; disk full.
+  // Everything is up when it returns. Errors say what is wrong and what to do: data directory locked, damaged
+  // or of a newer format; port in use; disk full.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
   // As Drain.
@@ -24,8 +24,8 @@ class Server {
   uint16_t grpc_port() const;
   uint16_t http_port() const;
 
-  // Blocks until `deadline` from now at most: not ready any more, streams are told to reconnect, open calls end, queued
-  // telemetry is written. Idempotent; not thread-safe.
+  // Blocks until `deadline` from now at most: not ready any more, streams are told to reconnect, open calls
+  // end, queued telemetry is written. Idempotent; not thread-safe.
   void Drain();
 
   // OK, or why the process cannot go on (a commit's outcome is unknown): restart it.

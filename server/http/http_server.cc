@@ -3,6 +3,7 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
@@ -22,7 +23,8 @@ using tcp = asio::ip::tcp;
 
 constexpr size_t kMostConnections = 256;
 constexpr size_t kMostHeaderBytes = 8 * 1024;
-constexpr std::chrono::seconds kRequestTimeout(10);
+// After a failure to accept (no descriptors left, say), so that it does not spin.
+constexpr std::chrono::milliseconds kAcceptPause(100);
 
 using Routes = std::map<std::string, HttpHandler>;
 using BeastResponse = bhttp::response<bhttp::string_body>;
@@ -30,8 +32,9 @@ using BeastResponse = bhttp::response<bhttp::string_body>;
 // Requests are pipelined one after the other on a connection; everything runs on the server's one thread.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(tcp::socket socket, const Routes* routes, std::atomic<size_t>* count)
-      : stream_(std::move(socket)), routes_(routes), count_(count) {
+  Connection(tcp::socket socket, const Routes* routes, std::chrono::nanoseconds timeout,
+             std::atomic<size_t>* count)
+      : stream_(std::move(socket)), routes_(routes), timeout_(timeout), count_(count) {
     count_->fetch_add(1);
   }
   ~Connection() { count_->fetch_sub(1); }
@@ -40,7 +43,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_.emplace();
     parser_->header_limit(kMostHeaderBytes);
     parser_->body_limit(0);
-    stream_.expires_after(kRequestTimeout);
+    stream_.expires_after(timeout_);
     bhttp::async_read(stream_, buffer_, *parser_,
                       [self = shared_from_this()](beast::error_code error, size_t) { self->OnRead(error); });
   }
@@ -84,6 +87,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     response_->result(response.status);
     response_->set(bhttp::field::content_type, response.content_type);
     response_->set(bhttp::field::cache_control, "no-store");
+    if (response.status == 405) response_->set(bhttp::field::allow, "GET, HEAD");
     response_->keep_alive(keep_alive);
     response_->body() = std::move(response.body);
     response_->prepare_payload();
@@ -105,6 +109,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   beast::tcp_stream stream_;
   beast::flat_buffer buffer_;
   const Routes* const routes_;
+  const std::chrono::nanoseconds timeout_;
   std::atomic<size_t>* const count_;
   std::optional<bhttp::request_parser<bhttp::empty_body>> parser_;
   std::optional<BeastResponse> response_;
@@ -115,7 +120,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
 class HttpServer::Impl {
  public:
-  explicit Impl(Routes routes) : routes_(std::move(routes)), acceptor_(io_) {}
+  explicit Impl(Routes routes) : routes_(std::move(routes)), acceptor_(io_), pause_(io_) {}
 
   ~Impl() {
     io_.stop();
@@ -128,11 +133,12 @@ class HttpServer::Impl {
     if (error) {
       return absl::InvalidArgumentError(absl::StrCat("'", options.address, "' is not an IP address"));
     }
+    timeout_ = absl::ToChronoNanoseconds(options.request_timeout);
     const tcp::endpoint endpoint(address, options.port);
     const auto failed = [&](absl::string_view what) {
-      return absl::UnavailableError(absl::StrCat("HTTP: can't ", what, " ", options.address, ":", options.port, ": ",
-                                                 error.message(),
-                                                 "; choose another port with --http-port or stop what uses it"));
+      return absl::UnavailableError(
+          absl::StrCat("HTTP: can't ", what, " ", options.address, ":", options.port, ": ", error.message(),
+                       "; choose another port with --http-port or stop what uses it"));
     };
     acceptor_.open(endpoint.protocol(), error);
     if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
@@ -154,9 +160,11 @@ class HttpServer::Impl {
       if (!acceptor_.is_open()) return;
       // Above the limit the socket is closed at once: a scrape that fails is seen, one that hangs is not.
       if (!error && connections_.load() < kMostConnections) {
-        std::make_shared<Connection>(std::move(socket), &routes_, &connections_)->Read();
+        std::make_shared<Connection>(std::move(socket), &routes_, timeout_, &connections_)->Read();
       }
-      Accept();
+      if (!error) return Accept();
+      pause_.expires_after(kAcceptPause);
+      pause_.async_wait([this](beast::error_code) { Accept(); });
     });
   }
 
@@ -164,6 +172,8 @@ class HttpServer::Impl {
   std::atomic<size_t> connections_{0};  // outlives the handlers that io_ still holds
   asio::io_context io_{1};
   tcp::acceptor acceptor_;
+  asio::steady_timer pause_;
+  std::chrono::nanoseconds timeout_{};
   uint16_t port_ = 0;
   std::thread thread_;
 };

@@ -47,7 +47,9 @@ class Page {
     }
   }
 
-  void Add(ClientMetric::Histogram histogram, Labels labels = {}) { NewMetric(labels).histogram = std::move(histogram); }
+  void Add(ClientMetric::Histogram histogram, Labels labels = {}) {
+    NewMetric(labels).histogram = std::move(histogram);
+  }
 
   std::string Serialize() {
     families_.erase(std::remove_if(families_.begin(), families_.end(),
@@ -72,7 +74,8 @@ double Ratio(uint32_t weight) { return static_cast<double>(weight) / domain::kBu
 
 double UnixSeconds(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
-// The sketch in the fixed cells of the exposition: cells are exact, since they are cut at edges of the sketch.
+// The sketch in the fixed cells of the exposition: cells are exact, since they are cut at edges of the
+// sketch.
 ClientMetric::Histogram HistogramOf(const domain::LatencySketch& sketch) {
   static constexpr double kBoundsSeconds[] = {0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
                                               0.025,   0.05,   0.1,     0.25,   0.5,   1,      2.5,   10};
@@ -86,11 +89,11 @@ ClientMetric::Histogram HistogramOf(const domain::LatencySketch& sketch) {
   }
   histogram.sample_sum = sum;
   for (const double bound : kBoundsSeconds) {
-    const auto edge =
-        domain::LatencySketch::BucketIndex(static_cast<uint64_t>(std::llround(bound * kNanosecondsPerSecond)));
-    histogram.bucket.push_back({sketch.count() - sketch.CountAbove(edge),
-                                static_cast<double>(domain::LatencySketch::EdgeNanoseconds(edge)) /
-                                    kNanosecondsPerSecond});
+    const auto edge = domain::LatencySketch::BucketIndex(
+        static_cast<uint64_t>(std::llround(bound * kNanosecondsPerSecond)));
+    histogram.bucket.push_back(
+        {sketch.count() - sketch.CountAbove(edge),
+         static_cast<double>(domain::LatencySketch::EdgeNanoseconds(edge)) / kNanosecondsPerSecond});
   }
   histogram.bucket.push_back({sketch.count(), std::numeric_limits<double>::infinity()});
   return histogram;
@@ -119,7 +122,8 @@ void AddState(const Migrations& migrations, Page* page) {
       page->Add(m.stage == stage ? 1 : 0, {{"migration", m.name}, {"stage", domain::StageName(stage)}});
     }
   }
-  page->Family("lockstep_read_target_ratio", MetricType::Gauge, "Published share of keys that are read from new.");
+  page->Family("lockstep_read_target_ratio", MetricType::Gauge,
+               "Published share of keys that are read from new.");
   for (const auto& m : migrations) page->Add(Ratio(m.read_weight), {{"migration", m.name}});
   page->Family("lockstep_write_target_ratio", MetricType::Gauge,
                "Published share of keys whose writes new is authoritative for.");
@@ -134,17 +138,20 @@ void AddState(const Migrations& migrations, Page* page) {
 }
 
 void AddTraffic(const Migrations& migrations, Page* page) {
-  page->Family("lockstep_reads_total", MetricType::Counter, "Reads reported by instances, by the side that served them.");
+  page->Family("lockstep_reads_total", MetricType::Counter,
+               "Reads reported by instances, by the side that served them.");
   for (const auto& m : migrations) {
     for (const domain::Arm arm : {domain::Arm::kOld, domain::Arm::kNew}) {
       const domain::ArmStats& stats = m.totals.arm(arm);
       const absl::string_view side = domain::ArmName(arm);
       page->Add(static_cast<double>(stats.requests - stats.errors),
                 {{"migration", m.name}, {"side", side}, {"outcome", "ok"}});
-      page->Add(static_cast<double>(stats.errors), {{"migration", m.name}, {"side", side}, {"outcome", "error"}});
+      page->Add(static_cast<double>(stats.errors),
+                {{"migration", m.name}, {"side", side}, {"outcome", "error"}});
     }
   }
-  page->Family("lockstep_writes_total", MetricType::Counter, "Writes reported by instances, by role of the side.");
+  page->Family("lockstep_writes_total", MetricType::Counter,
+               "Writes reported by instances, by role of the side.");
   for (const auto& m : migrations) {
     const domain::WriteStats& w = m.totals.writes;
     const auto add = [&](absl::string_view role, absl::string_view outcome, uint64_t count) {
@@ -189,11 +196,14 @@ void AddComparisons(const Migrations& migrations, Page* page) {
     }
     if (other > 0) page->Add(static_cast<double>(other), {{"migration", m.name}, {"field", "_other"}});
   }
-  page->Family("lockstep_dropped_samples_total", MetricType::Counter, "What instances did not measure or lost, by reason.");
+  page->Family("lockstep_dropped_samples_total", MetricType::Counter,
+               "What instances did not measure or lost, by reason.");
   for (const auto& m : migrations) {
     const domain::DroppedStats& d = m.totals.dropped;
-    page->Add(static_cast<double>(d.comparisons_shed), {{"migration", m.name}, {"reason", "comparison_shed"}});
-    page->Add(static_cast<double>(d.telemetry_dropped), {{"migration", m.name}, {"reason", "telemetry_dropped"}});
+    page->Add(static_cast<double>(d.comparisons_shed),
+              {{"migration", m.name}, {"reason", "comparison_shed"}});
+    page->Add(static_cast<double>(d.telemetry_dropped),
+              {{"migration", m.name}, {"reason", "telemetry_dropped"}});
     page->Add(static_cast<double>(d.samples_dropped), {{"migration", m.name}, {"reason", "sample_dropped"}});
   }
 }
@@ -202,12 +212,14 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
   page->Family("lockstep_gate_check_value", MetricType::Gauge, "Newest estimate of a check.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
-    for (const auto& check : m.gate->result.checks) page->Add(check.estimate, {{"migration", m.name}, {"check", check.check}});
+    for (const auto& check : m.gate->result.checks)
+      page->Add(check.estimate, {{"migration", m.name}, {"check", check.check}});
   }
   page->Family("lockstep_gate_check_threshold", MetricType::Gauge, "The bound that the check has to keep.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
-    for (const auto& check : m.gate->result.checks) page->Add(check.budget, {{"migration", m.name}, {"check", check.check}});
+    for (const auto& check : m.gate->result.checks)
+      page->Add(check.budget, {{"migration", m.name}, {"check", check.check}});
   }
   page->Family("lockstep_mismatch_ratio_upper_bound", MetricType::Gauge,
                "Upper end of the confidence sequence of the mismatch ratio.");
@@ -219,15 +231,19 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
       }
     }
   }
-  page->Family("lockstep_gate_evaluations_total", MetricType::Counter, "Evaluations of gates since the start, by verdict.");
-  for (const domain::Verdict verdict : {domain::Verdict::kAdvance, domain::Verdict::kHold, domain::Verdict::kRollBack}) {
+  page->Family("lockstep_gate_evaluations_total", MetricType::Counter,
+               "Evaluations of gates since the start, by verdict.");
+  for (const domain::Verdict verdict :
+       {domain::Verdict::kAdvance, domain::Verdict::kHold, domain::Verdict::kRollBack}) {
     page->Add(static_cast<double>(metrics.gate.evaluations_by_verdict[static_cast<size_t>(verdict)]),
               {{"verdict", absl::AsciiStrToLower(domain::VerdictName(verdict))}});
   }
   page->Family("lockstep_gate_last_evaluation_timestamp_seconds", MetricType::Gauge,
                "When a gate was last evaluated, since the Unix epoch.");
-  if (metrics.gate.last_evaluation != absl::InfinitePast()) page->Add(UnixSeconds(metrics.gate.last_evaluation));
-  page->Family("lockstep_transitions_total", MetricType::Counter, "Published changes of stage since the start.");
+  if (metrics.gate.last_evaluation != absl::InfinitePast())
+    page->Add(UnixSeconds(metrics.gate.last_evaluation));
+  page->Family("lockstep_transitions_total", MetricType::Counter,
+               "Published changes of stage since the start.");
   for (const engine::TransitionCount& t : metrics.transitions) {
     page->Add(static_cast<double>(t.count),
               {{"from", domain::StageName(t.from)}, {"to", domain::StageName(t.to)}, {"actor", t.actor}});
@@ -237,13 +253,16 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
 void AddServer(const engine::EngineMetrics& metrics, absl::string_view version, Page* page) {
   page->Family("lockstep_build_info", MetricType::Gauge, "Always 1.");
   page->Add(1, {{"version", version}});
-  page->Family("lockstep_instances", MetricType::Gauge, "Enrolled instances; fences count those that are gone, too.");
+  page->Family("lockstep_instances", MetricType::Gauge,
+               "Enrolled instances; fences count those that are gone, too.");
   page->Add(static_cast<double>(metrics.instances.connected), {{"lease", "connected"}});
   page->Add(static_cast<double>(metrics.instances.disconnected), {{"lease", "disconnected"}});
-  page->Family("lockstep_telemetry_batches_total", MetricType::Counter, "Batches since the start, by what became of them.");
+  page->Family("lockstep_telemetry_batches_total", MetricType::Counter,
+               "Batches since the start, by what became of them.");
   page->Add(static_cast<double>(metrics.telemetry.batches), {{"outcome", "counted"}});
   page->Add(static_cast<double>(metrics.telemetry.duplicate_batches), {{"outcome", "duplicate"}});
-  page->Family("lockstep_telemetry_deltas_total", MetricType::Counter, "Deltas since the start that are no evidence, by reason.");
+  page->Family("lockstep_telemetry_deltas_total", MetricType::Counter,
+               "Deltas since the start that are no evidence, by reason.");
   page->Add(static_cast<double>(metrics.telemetry.stale_deltas), {{"reason", "stale"}});
   page->Add(static_cast<double>(metrics.telemetry.void_deltas), {{"reason", "void"}});
   page->Family("lockstep_store_commit_duration_seconds", MetricType::Histogram, "Time to a durable commit.");

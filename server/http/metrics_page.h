@@ -1,5 +1,5 @@
-// The engine's numbers in Prometheus text format. Names and labels are part of the public contract (README, docs).
-// Labels are migrations, declared fields and enums: never keys, users or instances.
+// The engine's numbers in Prometheus text format. Names and labels are part of the public contract (README,
+// docs). Labels are migrations, declared fields and enums: never keys, users or instances.
 #pragma once
 
 #include <string>

@@ -18,8 +18,8 @@ struct OperationsSource {
   std::string version;
 };
 
-// GET /healthz: 200 as long as the process answers (liveness). GET /readyz: 200 when calls are taken and the store accepts
-// commits, else 503 with the reason. GET /metrics: Prometheus text format.
+// GET /healthz: 200 as long as the process answers (liveness). GET /readyz: 200 when calls are taken and the
+// store accepts commits, else 503 with the reason. GET /metrics: Prometheus text format.
 std::map<std::string, HttpHandler> OperationsPages(OperationsSource source);
 
 }  // namespace lockstep::http

@@ -12,7 +12,8 @@ namespace lockstep::service {
 // authentication in this version.
 inline constexpr char kPrincipalMetadataKey[] = "lockstep-principal";
 
-// The caller's principal; "anonymous@PEER" when it names none. Control characters and what exceeds 256 bytes are cut.
+// The caller's principal; "anonymous@PEER" when it names none. Control characters and what exceeds 256 bytes
+// are cut.
 engine::Principal PrincipalOf(const grpc::CallbackServerContext& context);
 
 // Code and message as they are, with google.rpc details made from the attached lockstep::ErrorInfo.

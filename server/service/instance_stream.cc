@@ -41,8 +41,9 @@ void InstanceStream::Handle() {
   absl::Status handled;
   const bool enrolled = connection_ != 0;
   if (enrolled == request_.has_enrol()) {
-    handled = absl::FailedPreconditionError(enrolled ? "enrol: may be sent once a stream, as its first message"
-                                                     : "the first message of a stream has to be enrol");
+    handled =
+        absl::FailedPreconditionError(enrolled ? "enrol: may be sent once a stream, as its first message"
+                                               : "the first message of a stream has to be enrol");
   } else {
     switch (request_.message_case()) {
       case v1::WatchRequest::kEnrol:
@@ -67,7 +68,8 @@ void InstanceStream::Handle() {
         handled = HandleLeave();
         break;
       case v1::WatchRequest::MESSAGE_NOT_SET:
-        handled = absl::InvalidArgumentError("message: one of enrol, ack, nack, heartbeat or leave is needed");
+        handled =
+            absl::InvalidArgumentError("message: one of enrol, ack, nack, heartbeat or leave is needed");
         break;
     }
   }
@@ -192,7 +194,8 @@ void InstanceStream::FinishOnce(const grpc::Status& status) {
 }
 
 void InstanceStream::Fail(const absl::Status& status) {
-  Log(LogLevel::kWarning, "instance stream refused", {{"instance", instance_id_}, {"error", status.message()}});
+  Log(LogLevel::kWarning, "instance stream refused",
+      {{"instance", instance_id_}, {"error", status.message()}});
   MutexLock lock(&mutex_);
   FinishOnce(ToGrpcStatus(status));
 }

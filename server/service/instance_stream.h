@@ -1,7 +1,9 @@
-// One instance's Watch stream: enrols it, sends it the newest snapshot after every change, takes its acknowledgements.
+// One instance's Watch stream: enrols it, sends it the newest snapshot after every change, takes its
+// acknowledgements.
 //
-// Requests are handled one at a time in the order they came: the next is read when the last has taken effect. Responses
-// wait in slots, not in a queue: the newest snapshot, the heartbeats to be answered, a drain notice; one write at a time.
+// Requests are handled one at a time in the order they came: the next is read when the last has taken effect.
+// Responses wait in slots, not in a queue: the newest snapshot, the heartbeats to be answered, a drain
+// notice; one write at a time.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

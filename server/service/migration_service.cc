@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/base/error_info.h"
 #include "core/base/status_macros.h"
 #include "core/wire/migration.h"
 #include "core/wire/page.h"
@@ -24,7 +25,8 @@
 namespace lockstep::service {
 namespace {
 
-engine::MutationContext ContextOf(const grpc::CallbackServerContext& call, const wire::MutationOptions& options) {
+engine::MutationContext ContextOf(const grpc::CallbackServerContext& call,
+                                  const wire::MutationOptions& options) {
   engine::MutationContext context;
   context.principal = PrincipalOf(call);
   if (options.expected_version.has_value()) context.etag = wire::EtagOf(*options.expected_version);
@@ -63,7 +65,8 @@ v1::Instance InstanceToProto(const engine::InstanceView& instance, uint64_t publ
   out.set_connected(instance.connected);
   out.set_sent_epoch(instance.sent_epoch);
   out.set_acknowledged_epoch(instance.acknowledged_epoch);
-  out.set_lag(published_epoch > instance.acknowledged_epoch ? published_epoch - instance.acknowledged_epoch : 0);
+  out.set_lag(published_epoch > instance.acknowledged_epoch ? published_epoch - instance.acknowledged_epoch
+                                                            : 0);
   wire::SetTime(instance.last_seen, out, &v1::Instance::mutable_last_seen_time);
   out.set_last_nack(instance.last_nack);
   return out;
@@ -73,7 +76,8 @@ v1::Instance InstanceToProto(const engine::InstanceView& instance, uint64_t publ
 absl::StatusOr<uint64_t> NumberIn(const std::string& position) {
   uint64_t number = 0;
   if (!position.empty() && !absl::SimpleAtoi(position, &number)) {
-    return absl::InvalidArgumentError("page_token: not a token of this list; take it from the previous response");
+    return InvalidArgumentWithViolations(
+        {{"page_token", "is not a token of this list; take it from the previous response"}});
   }
   return number;
 }
@@ -215,9 +219,9 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::AbortMigration(grpc::CallbackSer
   return ChangeState(context, request, response);
 }
 
-grpc::ServerUnaryReactor* MigrationServiceImpl::SetMigrationWeight(grpc::CallbackServerContext* context,
-                                                                   const v1::SetMigrationWeightRequest* request,
-                                                                   v1::Migration* response) {
+grpc::ServerUnaryReactor* MigrationServiceImpl::SetMigrationWeight(
+    grpc::CallbackServerContext* context, const v1::SetMigrationWeightRequest* request,
+    v1::Migration* response) {
   return ChangeState(context, request, response);
 }
 
@@ -267,9 +271,9 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::ListInstances(grpc::CallbackServ
   });
 }
 
-grpc::ServerUnaryReactor* MigrationServiceImpl::ListMismatchSamples(grpc::CallbackServerContext* context,
-                                                                    const v1::ListMismatchSamplesRequest* request,
-                                                                    v1::ListMismatchSamplesResponse* response) {
+grpc::ServerUnaryReactor* MigrationServiceImpl::ListMismatchSamples(
+    grpc::CallbackServerContext* context, const v1::ListMismatchSamplesRequest* request,
+    v1::ListMismatchSamplesResponse* response) {
   return AnswerFromPool(context, pool_, [this, request, response]() -> absl::Status {
     LOCKSTEP_RETURN_IF_ERROR(wire::ValidateMigrationName("parent", request->parent()));
     LOCKSTEP_ASSIGN_OR_RETURN(const int32_t page_size, wire::ReadPageSize(request->page_size()));
@@ -282,7 +286,8 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::ListMismatchSamples(grpc::Callba
         engine_->telemetry().ListSamples(request->parent(), offset, static_cast<size_t>(page_size) + 1));
     for (const domain::MismatchSample& sample : page) {
       if (response->samples_size() == page_size) {
-        response->set_next_page_token(scope.TokenFor(absl::StrCat(offset + static_cast<uint64_t>(page_size))));
+        response->set_next_page_token(
+            scope.TokenFor(absl::StrCat(offset + static_cast<uint64_t>(page_size))));
         break;
       }
       *response->add_samples() = wire::ToProto(sample);

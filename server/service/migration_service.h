@@ -13,7 +13,8 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
  public:
   MigrationServiceImpl(engine::Engine* engine, WorkerPool* pool) : engine_(engine), pool_(pool) {}
 
-  // Ends the open WatchMigration streams with UNAVAILABLE and refuses new ones, so that a shutdown need not wait.
+  // Ends the open WatchMigration streams with UNAVAILABLE and refuses new ones, so that a shutdown need not
+  // wait.
   void EndStreams() { streams_.EndAll(); }
 
   grpc::ServerUnaryReactor* CreateMigration(grpc::CallbackServerContext*, const v1::CreateMigrationRequest*,
@@ -34,19 +35,20 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
                                            v1::Migration*) override;
   grpc::ServerUnaryReactor* ResumeMigration(grpc::CallbackServerContext*, const v1::ResumeMigrationRequest*,
                                             v1::Migration*) override;
-  grpc::ServerUnaryReactor* RollbackMigration(grpc::CallbackServerContext*, const v1::RollbackMigrationRequest*,
-                                              v1::Migration*) override;
+  grpc::ServerUnaryReactor* RollbackMigration(grpc::CallbackServerContext*,
+                                              const v1::RollbackMigrationRequest*, v1::Migration*) override;
   grpc::ServerUnaryReactor* AbortMigration(grpc::CallbackServerContext*, const v1::AbortMigrationRequest*,
                                            v1::Migration*) override;
-  grpc::ServerUnaryReactor* SetMigrationWeight(grpc::CallbackServerContext*, const v1::SetMigrationWeightRequest*,
-                                               v1::Migration*) override;
+  grpc::ServerUnaryReactor* SetMigrationWeight(grpc::CallbackServerContext*,
+                                               const v1::SetMigrationWeightRequest*, v1::Migration*) override;
   grpc::ServerWriteReactor<v1::Migration>* WatchMigration(grpc::CallbackServerContext*,
                                                           const v1::WatchMigrationRequest*) override;
   grpc::ServerUnaryReactor* ListDecisions(grpc::CallbackServerContext*, const v1::ListDecisionsRequest*,
                                           v1::ListDecisionsResponse*) override;
   grpc::ServerUnaryReactor* ListInstances(grpc::CallbackServerContext*, const v1::ListInstancesRequest*,
                                           v1::ListInstancesResponse*) override;
-  grpc::ServerUnaryReactor* ListMismatchSamples(grpc::CallbackServerContext*, const v1::ListMismatchSamplesRequest*,
+  grpc::ServerUnaryReactor* ListMismatchSamples(grpc::CallbackServerContext*,
+                                                const v1::ListMismatchSamplesRequest*,
                                                 v1::ListMismatchSamplesResponse*) override;
 
  private:

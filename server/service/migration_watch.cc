@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/wire/resource_name.h"
 #include "server/service/call.h"
 #include "server/service/migration_service.h"
 
@@ -12,6 +13,11 @@ MigrationWatch::MigrationWatch(engine::Engine* engine, WorkerPool* pool, StreamG
   if (!group_->Add(this)) {
     MutexLock lock(&mutex_);
     FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is shutting down: reconnect"));
+    return;
+  }
+  if (const absl::Status valid = wire::ValidateMigrationName("name", name_); !valid.ok()) {
+    MutexLock lock(&mutex_);
+    FinishOnce(ToGrpcStatus(valid));
     return;
   }
   auto listener = engine_->registry().Watch(name_, [this] { WriteNewest(); });
@@ -42,7 +48,8 @@ void MigrationWatch::OnCancel() {
 }
 
 void MigrationWatch::OnDone() {
-  // A listener must not be destroyed where its own wake-up may be on the stack, and gRPC does not say where it calls this.
+  // A listener must not be destroyed where its own wake-up may be on the stack, and gRPC does not say where
+  // it calls this.
   pool_->Submit([this] {
     group_->Remove(this);
     std::unique_ptr<engine::Listener> listener;

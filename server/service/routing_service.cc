@@ -27,12 +27,14 @@ grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>* RoutingServiceImpl
 }
 
 grpc::ServerUnaryReactor* RoutingServiceImpl::Route(grpc::CallbackServerContext* context,
-                                                    const v1::RouteRequest* request, v1::RouteResponse* response) {
+                                                    const v1::RouteRequest* request,
+                                                    v1::RouteResponse* response) {
   return AnswerInline(context, [&]() -> absl::Status {
     LOCKSTEP_RETURN_IF_ERROR(wire::ValidateRouteRequest(*request));
     LOCKSTEP_ASSIGN_OR_RETURN(const engine::RemoteRouting remote,
-                              request->explain_only() ? engine_->registry().Explain(request->migration())
-                                                      : engine_->registry().RouteRemotely(request->migration()));
+                              request->explain_only()
+                                  ? engine_->registry().Explain(request->migration())
+                                  : engine_->registry().RouteRemotely(request->migration()));
     const domain::Attributes attributes = wire::AttributesFromProto(request->attributes());
     *response->mutable_decision() =
         wire::ToProto(domain::Decide(remote.routing->state, request->key(), &attributes));

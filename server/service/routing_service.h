@@ -18,7 +18,8 @@ class RoutingServiceImpl final : public v1::RoutingService::CallbackService {
   void EndStreams() { streams_.EndAll(); }
 
   grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>* Watch(grpc::CallbackServerContext*) override;
-  grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext*, const v1::RouteRequest*, v1::RouteResponse*) override;
+  grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext*, const v1::RouteRequest*,
+                                  v1::RouteResponse*) override;
   grpc::ServerUnaryReactor* BatchRoute(grpc::CallbackServerContext*, const v1::BatchRouteRequest*,
                                        v1::BatchRouteResponse*) override;
 

@@ -6,8 +6,8 @@
 
 namespace lockstep::service {
 
-// A stream that can be told that the server is going away. Called with the group's lock held: it must not add or remove
-// streams, and must not wait for anything.
+// A stream that can be told that the server is going away. Called with the group's lock held: it must not add
+// or remove streams, and must not wait for anything.
 class EndableStream {
  public:
   virtual void End() = 0;

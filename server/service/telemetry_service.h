@@ -12,7 +12,8 @@ class TelemetryServiceImpl final : public v1::TelemetryService::CallbackService 
  public:
   TelemetryServiceImpl(engine::Engine* engine, const Clock* clock) : engine_(engine), clock_(clock) {}
 
-  grpc::ServerUnaryReactor* ReportComparisons(grpc::CallbackServerContext*, const v1::ReportComparisonsRequest*,
+  grpc::ServerUnaryReactor* ReportComparisons(grpc::CallbackServerContext*,
+                                              const v1::ReportComparisonsRequest*,
                                               v1::ReportComparisonsResponse*) override;
 
  private:

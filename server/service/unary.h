@@ -19,9 +19,11 @@ grpc::ServerUnaryReactor* AnswerInline(grpc::CallbackServerContext* context, Wor
   return reactor;
 }
 
-// For work that may wait for the disk. What it captures by pointer (context, request, response) lives until Finish.
+// For work that may wait for the disk. What it captures by pointer (context, request, response) lives until
+// Finish.
 template <typename Work>
-grpc::ServerUnaryReactor* AnswerFromPool(grpc::CallbackServerContext* context, WorkerPool* pool, Work&& work) {
+grpc::ServerUnaryReactor* AnswerFromPool(grpc::CallbackServerContext* context, WorkerPool* pool,
+                                         Work&& work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   pool->Submit([reactor, work = std::forward<Work>(work)] { reactor->Finish(ToGrpcStatus(work())); });
   return reactor;

@@ -7,7 +7,8 @@
 
 namespace lockstep::service {
 
-// Thread-safe. The queue is unbounded: what may wait in it is bounded by the server's limit on concurrent streams.
+// Thread-safe. The queue is unbounded: what may wait in it is bounded by the server's limit on concurrent
+// streams.
 class WorkerPool {
  public:
   explicit WorkerPool(int threads) : pool_(static_cast<size_t>(threads)) {}
