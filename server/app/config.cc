@@ -15,6 +15,7 @@
 namespace lockstep::app {
 namespace {
 
+constexpr char kConfigFileVariable[] = "LOCKSTEP_CONFIG_FILE";
 constexpr char kVersion[] = "lockstepd " LOCKSTEP_VERSION;
 
 // Accepts "500ms", "10s", "1m30s".
@@ -85,8 +86,13 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
       "Every option can also be given as LOCKSTEP_<OPTION> (LOCKSTEP_DATA_DIR) or as a line of the "
       "configuration file\n"
       "(data-dir = \"/var/lib/lockstep\"). A flag beats the environment, which beats the file.");
-  app.set_config("--config", "", "Configuration file: one `option = value` a line", false)
-      ->envname("LOCKSTEP_CONFIG_FILE");
+  // CLI11 does not look for the file's own name in the environment, and passes over a default file that is
+  // missing.
+  const char* const variable = std::getenv(kConfigFileVariable);
+  const std::string default_file = variable == nullptr ? "" : variable;
+  app.set_config("--config", default_file, "Configuration file: one `option = value` a line",
+                 !default_file.empty())
+      ->envname(kConfigFileVariable);
   app.config_formatter(std::make_shared<FileBelowEnvironment>(&app));
   app.allow_config_extras(CLI::config_extras_mode::error);
 

@@ -169,6 +169,11 @@ TEST_F(ConfigTest, ErrorsNameWhatIsWrongAndWhatItShouldBe) {
   ASSERT_FALSE(parsed.ok());
   EXPECT_TRUE(absl::StrContains(parsed.status().message(), "'soon'")) << parsed.status();
   ::unsetenv("LOCKSTEP_GATE_INTERVAL");
+  SetEnvironment("LOCKSTEP_CONFIG_FILE", "/nonexistent/lockstepd.toml");
+  parsed = Parse({});
+  ASSERT_FALSE(parsed.ok());
+  EXPECT_TRUE(absl::StrContains(parsed.status().message(), "/nonexistent/lockstepd.toml")) << parsed.status();
+  ::unsetenv("LOCKSTEP_CONFIG_FILE");
   parsed = Parse({"--config", WriteFile("http-port = \"many\"\n")});
   ASSERT_FALSE(parsed.ok());
   EXPECT_TRUE(absl::StrContains(parsed.status().message(), "http-port")) << parsed.status();

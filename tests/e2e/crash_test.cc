@@ -27,6 +27,7 @@ namespace lockstep {
 namespace {
 
 using testing::ApiClient;
+using testing::Eventually;
 using testing::HttpGet;
 using testing::IsOk;
 using testing::Lockstepd;
@@ -51,6 +52,13 @@ bool IsOutage(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
+// OK when it was an outage: the next attempt may find a server again.
+absl::Status AfterFailure(const absl::Status& status, ApiClient* api) {
+  if (!IsOutage(status)) return status;
+  api->Connect(absl::Milliseconds(20));
+  return absl::OkStatus();
+}
+
 // Edits the description of one migration, "1", "2", ..., each edit under one request id until it succeeds.
 class Administrator {
  public:
@@ -70,7 +78,7 @@ class Administrator {
     request.mutable_update_mask()->add_paths("description");
     request.set_request_id(testing::RequestId(first_request_ + edit));
     const auto updated = api_.Call(&v1::MigrationService::Stub::UpdateMigration, request, kCallTimeout);
-    if (!updated.ok()) return IsOutage(updated.status()) ? absl::OkStatus() : updated.status();
+    if (!updated.ok()) return AfterFailure(updated.status(), &api_);
     if (updated->description() != absl::StrCat(edit))
       return absl::InternalError("not the answer of this edit");
     acknowledged_ = edit;
@@ -79,7 +87,9 @@ class Administrator {
 
   // Acknowledged edits are there, at most the one under way besides, and each has left exactly one record.
   void Check() {
-    const auto migration = api_.Get(id_);
+    absl::StatusOr<v1::Migration> migration;
+    Eventually(
+        [&] { return !IsOutage((migration = api_.Get(id_)).status()); });  // the channel has to reconnect
     ASSERT_TRUE(IsOk(migration));
     uint64_t edits = 0;
     ASSERT_TRUE(migration->description() == "a sample" || absl::SimpleAtoi(migration->description(), &edits));
@@ -116,7 +126,7 @@ class Reporter {
     const auto receipt =
         api_.Call(&v1::TelemetryService::Stub::ReportComparisons,
                   testing::SampleBatch(instance_, 1, sequence_, "load", next_size_), kCallTimeout);
-    if (!receipt.ok()) return IsOutage(receipt.status()) ? absl::OkStatus() : receipt.status();
+    if (!receipt.ok()) return AfterFailure(receipt.status(), &api_);
     acknowledged_ += next_size_;
     repeats_ += receipt->duplicate() ? 1 : 0;
     ++sequence_;

@@ -61,8 +61,7 @@ class LifecycleTest : public ::testing::Test {
 TEST_F(LifecycleTest, ServesUntilItIsToldToStop) {
   for (const int signal : {SIGTERM, SIGINT}) {
     ASSERT_TRUE(server_.Start()) << server_.Output();
-    ApiClient api(server_.address());
-    EXPECT_TRUE(IsOk(api.Create(absl::StrCat("m-", signal), SampleMigration())));
+    EXPECT_TRUE(IsOk(ApiClient(server_.address()).Create(absl::StrCat("m-", signal), SampleMigration())));
     EXPECT_EQ(HttpGet(server_.http_port(), "/readyz").status, 200);
     server_.process().Signal(signal);
     EXPECT_EQ(server_.process().Wait(), 0) << server_.Output();
@@ -94,9 +93,9 @@ TEST_F(LifecycleTest, HelpVersionAndUsage) {
 
 TEST_F(LifecycleTest, APortInUseIsSaidSo) {
   ASSERT_TRUE(server_.Start()) << server_.Output();
-  const auto grpc = Another({.flags = {"--listen=" + server_.address()}});
+  const auto grpc = Another({.listen = server_.address()});
   ExpectRefused(*grpc, {server_.address(), "in use", "--listen"});
-  const auto http = Another({.flags = {absl::StrCat("--http-port=", server_.http_port())}});
+  const auto http = Another({.http_port = server_.http_port()});
   ExpectRefused(*http, {absl::StrCat("127.0.0.1:", server_.http_port()), "in use", "--http-port"});
   EXPECT_EQ(server_.Stop(), 0);
 }
@@ -148,7 +147,8 @@ TEST_F(LifecycleTest, ATruncatedLogIsRefusedAndLeftAsItWas) {
   ExpectRefused(server_, {server_.data_dir()});  // opening it once has not made it acceptable
   std::ofstream(log, std::ios::binary) << whole;
   EXPECT_TRUE(server_.Start()) << server_.Output();
-  for (int i = 0; i < 20; ++i) EXPECT_TRUE(IsOk(api.Get(absl::StrCat("m-", i))));
+  ApiClient again(server_.address());
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(IsOk(again.Get(absl::StrCat("m-", i))));
 }
 
 TEST_F(LifecycleTest, AFullDiskRefusesChangesServesReadsAndHeals) {

@@ -13,16 +13,19 @@ Lockstepd::Lockstepd(LockstepdOptions options)
     : options_(std::move(options)),
       data_dir_(options_.data_dir.empty() ? options_.directory + "/data" : options_.data_dir),
       port_file_(options_.directory + "/ports"),
-      output_path_(options_.directory + "/lockstepd.log") {}
+      output_path_(options_.directory + "/lockstepd.log"),
+      http_port_(options_.http_port) {}
 
 bool Lockstepd::Start() {
   std::filesystem::remove(port_file_);
   std::vector<std::string> arguments = {kLockstepdPath,
-                                        absl::StrCat("--listen=127.0.0.1:", grpc_port_),
-                                        absl::StrCat("--http-port=", http_port_),
                                         "--data-dir=" + data_dir_,
                                         "--port-file=" + port_file_,
-                                        "--drain-timeout=5s"};
+                                        "--drain-timeout=5s",
+                                        options_.listen.empty()
+                                            ? absl::StrCat("--listen=127.0.0.1:", grpc_port_)
+                                            : "--listen=" + options_.listen,
+                                        absl::StrCat("--http-port=", http_port_)};
   arguments.insert(arguments.end(), options_.flags.begin(), options_.flags.end());
   ChildOptions child;
   child.output = output_path_;

@@ -12,8 +12,10 @@
 namespace lockstep::testing {
 
 struct LockstepdOptions {
-  std::string directory;  // for the port file, the output and, unless given below, the data
-  std::string data_dir;   // empty = directory/data
+  std::string directory;   // for the port file, the output and, unless given below, the data
+  std::string data_dir;    // empty = directory/data
+  std::string listen;      // empty = any free port, then that one
+  uint16_t http_port = 0;  // as listen
   std::vector<std::string> flags;
   // Mounts a small disk of the process's own on the data directory; see ChildOptions.
   uint64_t small_disk_bytes = 0;

@@ -2,10 +2,12 @@
 // which the gate rolls back by itself, to every read from the new side.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -50,6 +52,10 @@ v1::Migration Definition() {
   return migration;
 }
 
+std::string WithoutLeadingZeros(const std::string& text) {
+  return text.substr(std::min(text.find_first_not_of('0'), text.size()));
+}
+
 // One instance of the service: a client and a Migrator whose mapper loses leading zeros while `buggy` is set.
 class Service {
  public:
@@ -66,9 +72,7 @@ class Service {
     EXPECT_TRUE(IsOk(client));
     client_ = *std::move(client);
     EXPECT_TRUE(IsOk(client_->WaitUntilReady(absl::Now() + testing::kPatience)));
-    const auto map = [buggy](const std::string& text) {
-      return *buggy ? text.substr(std::min(text.find_first_not_of('0'), text.size())) : text;
-    };
+    const auto map = [buggy](const std::string& text) { return *buggy ? WithoutLeadingZeros(text) : text; };
     MigratorOptions migrator_options;
     migrator_options.settle_delays = {absl::Milliseconds(1)};
     auto migrator =
@@ -97,8 +101,6 @@ class MigrationTest : public ::testing::Test {
       old_side_.Write(absl::StrCat("key-", i), &value);
     }
   }
-  ~MigrationTest() override { StopTraffic(); }
-
   // Each service reads and writes its own keys for as long as the test lasts; what it reads has to be what it
   // wrote.
   void StartTraffic(Service* service, int first) {
@@ -144,6 +146,7 @@ class MigrationTest : public ::testing::Test {
 TEST_F(MigrationTest, ClimbsRollsBackByItselfAndReachesTheTop) {
   Service first(server_.address(), "texts-1", &old_side_, &new_side_, &buggy_);
   Service second(server_.address(), "texts-2", &old_side_, &new_side_, &buggy_);
+  const absl::Cleanup stop_traffic = [this] { StopTraffic(); };  // before the services go
   StartTraffic(&first, 0);
   StartTraffic(&second, 1);
   ASSERT_TRUE(IsOk(api_->Start("texts")));
@@ -155,7 +158,7 @@ TEST_F(MigrationTest, ClimbsRollsBackByItselfAndReachesTheTop) {
   testing::MemorySide unmapped;
   unmapped.BackfillFrom(old_side_);
   for (const auto& [key, text] : unmapped.Rows()) {
-    const std::string lost = text.substr(text.find_first_not_of('0'));
+    const std::string lost = WithoutLeadingZeros(text);
     new_side_.Mirror(key, &lost, 1);
   }
   ASSERT_TRUE(IsOk(api_->Advance("texts")));

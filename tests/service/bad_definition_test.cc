@@ -63,7 +63,7 @@ const std::vector<BadDefinition>& BadDefinitions() {
       {"check that can't pass", [](Request* r) { AddCheck(r, 0); }, "plan.steps[0].checks[0].metric",
        "nothing to measure"},
       {"metric missing", [](Request* r) { AddCheck(r, 1)->clear_metric(); }, "plan.steps[1].checks[0].metric",
-       "Metric"},
+       "is not set"},
       {"alpha", [](Request* r) { PlanOf(r)->set_alpha_advance(0.6); }, "plan.alpha_advance", "(0, 0.5]"},
       {"65 steps",
        [](Request* r) {
@@ -100,8 +100,7 @@ const std::vector<BadDefinition>& BadDefinitions() {
        "owners", "64"},
       {"malformed id", [](Request* r) { r->set_migration_id("Big Orders"); }, "migration_id", ""},
       {"malformed parent", [](Request* r) { r->set_parent("shop"); }, "parent", "namespaces/"},
-      {"name of another", [](Request* r) { r->mutable_migration()->set_name(NameOf("other")); },
-       "migration.name", ""},
+      {"name of another", [](Request* r) { r->mutable_migration()->set_name(NameOf("other")); }, "name", ""},
       {"request id that is none", [](Request* r) { r->set_request_id("42"); }, "request_id", "UUID"},
   };
   return *table;

@@ -55,7 +55,8 @@ TEST_F(ServerTest, ReflectionResolvesEveryService) {
   reflection::ServerReflectionRequest list;
   list.set_list_services("*");
   std::vector<std::string> services;
-  for (const auto& service : ask(list).list_services_response().service()) services.push_back(service.name());
+  const reflection::ServerReflectionResponse listed = ask(list);
+  for (const auto& service : listed.list_services_response().service()) services.push_back(service.name());
   EXPECT_THAT(services, ::testing::IsSupersetOf({"lockstep.v1.MigrationService", "lockstep.v1.RoutingService",
                                                  "lockstep.v1.TelemetryService", "grpc.health.v1.Health"}));
 

@@ -86,7 +86,7 @@ const std::vector<BadBatch>& BadBatches() {
          cell->set_index(domain::LatencySketch::kBucketCount);
          cell->set_count(1);
        },
-       "deltas[0].stats.old_arm.latency[0].index", ""},
+       "deltas[0].stats.old_arm.latency", "1102 does not exist"},
       {"a negative count in disguise",
        [](Request* r) { StatsOf(r)->mutable_comparisons(0)->set_count(~0ull); }, "deltas[0].stats", ""},
       {"outcome missing", [](Request* r) { StatsOf(r)->mutable_comparisons(0)->clear_outcome(); },

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/base/error_info.h"
 #include "lockstep/v1/migration_service.grpc.pb.h"
@@ -52,6 +53,12 @@ class ApiClient {
   // With an override, so that no gate has to have looked.
   absl::StatusOr<v1::Migration> Advance(absl::string_view id);
   absl::StatusOr<v1::ReportComparisonsResponse> Report(const v1::ReportComparisonsRequest& request);
+
+  // Drives the channel to a connection: calls that fail at once because it has none do not. False after
+  // `patience`.
+  bool Connect(absl::Duration patience = kPatience) {
+    return channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
+  }
 
   // Sent with every call from now on; set it before others use the client.
   void set_principal(std::string principal) { principal_ = std::move(principal); }
