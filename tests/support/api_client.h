@@ -54,12 +54,6 @@ class ApiClient {
   absl::StatusOr<v1::Migration> Advance(absl::string_view id);
   absl::StatusOr<v1::ReportComparisonsResponse> Report(const v1::ReportComparisonsRequest& request);
 
-  // Drives the channel to a connection: calls that fail at once because it has none do not. False after
-  // `patience`.
-  bool Connect(absl::Duration patience = kPatience) {
-    return channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
-  }
-
   // Sent with every call from now on; set it before others use the client.
   void set_principal(std::string principal) { principal_ = std::move(principal); }
 
