@@ -26,7 +26,7 @@ LAYERS = {
     "server/http": ["core/base", "core/domain", "server/engine"],
     "server/app": ["core", "proto", "server"],
     "client/sdk": ["core/base", "core/domain"],
-    "client/sdk/internal/grpc": ["core", "proto", "client/sdk"],
+    "client/sdk/src/grpc_transport": ["core", "proto", "client/sdk"],
     "client/cli": ["core", "proto"],
     "client/examples": ["core/base", "client/sdk"],
 }
@@ -139,7 +139,7 @@ def self_test():
     for path, text in cases:
         assert check_source(path, text), f"no offence found in {path}: {text}"
     assert not check_source("server/store/proto_record_codec.cc", '#include "core/wire/migration.h"\n')
-    assert not check_source("client/sdk/internal/grpc_transport.cc", '#include "lockstep/v1/routing_service.grpc.pb.h"\n')
+    assert not check_source("client/sdk/src/grpc_transport.cc", '#include "lockstep/v1/routing_service.grpc.pb.h"\n')
     assert check_house("x.cc", "// TO" + "DO later\n")
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
