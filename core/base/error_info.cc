@@ -111,9 +111,10 @@ absl::Status InvalidArgumentWithViolations(std::vector<FieldViolation> violation
   if (violations.size() > kMostViolationsInMessage) {
     absl::StrAppend(&message, "; and ", violations.size() - kMostViolationsInMessage, " more");
   }
-  return WithErrorInfo(absl::InvalidArgumentError(message),
-                       {.reason = "INVALID_ARGUMENT", .metadata = {}, .field_violations = std::move(violations),
-                        .precondition_violations = {}});
+  return WithErrorInfo(absl::InvalidArgumentError(message), {.reason = "INVALID_ARGUMENT",
+                                                             .metadata = {},
+                                                             .field_violations = std::move(violations),
+                                                             .precondition_violations = {}});
 }
 
 }  // namespace lockstep

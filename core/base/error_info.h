@@ -1,8 +1,9 @@
-// Structured detail on an absl::Status, independent of any wire format: a machine-readable reason with metadata,
-// field violations of bad input, and unmet preconditions. The service layer turns it into google.rpc.ErrorInfo,
-// BadRequest and PreconditionFailure; the CLI reads it back.
+// Structured detail on an absl::Status, independent of any wire format: a machine-readable reason with
+// metadata, field violations of bad input, and unmet preconditions. The service layer turns it into
+// google.rpc.ErrorInfo, BadRequest and PreconditionFailure; the CLI reads it back.
 //
-//   return WithErrorInfo(absl::AbortedError("the migration was changed by somebody else: read it again and retry"),
+//   return WithErrorInfo(absl::AbortedError("the migration was changed by somebody else: read it again and
+//   retry"),
 //                        {.reason = "ETAG_MISMATCH", .metadata = {{"etag", current}}});
 #pragma once
 
@@ -16,20 +17,20 @@
 namespace lockstep {
 
 struct FieldViolation {
-  std::string field;        // path as in the API: "plan.steps[2].weight"
+  std::string field;  // path as in the API: "plan.steps[2].weight"
   std::string description;
   bool operator==(const FieldViolation&) const = default;
 };
 
 struct PreconditionViolation {
-  std::string type;         // "GATE_HOLDS", "FENCE_WAITS", "STAGE"
-  std::string subject;      // the check, instance or stage
+  std::string type;     // "GATE_HOLDS", "FENCE_WAITS", "STAGE"
+  std::string subject;  // the check, instance or stage
   std::string description;
   bool operator==(const PreconditionViolation&) const = default;
 };
 
 struct ErrorInfo {
-  std::string reason;       // UPPER_SNAKE_CASE, stable: part of the API
+  std::string reason;  // UPPER_SNAKE_CASE, stable: part of the API
   std::map<std::string, std::string> metadata;
   std::vector<FieldViolation> field_violations;
   std::vector<PreconditionViolation> precondition_violations;
@@ -42,8 +43,8 @@ absl::Status WithErrorInfo(absl::Status status, const ErrorInfo& info);
 // What was attached; nothing otherwise.
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status);
 
-// INVALID_ARGUMENT with reason "INVALID_ARGUMENT" and these violations; the message lists the first few of them.
-// `violations` must not be empty.
+// INVALID_ARGUMENT with reason "INVALID_ARGUMENT" and these violations; the message lists the first few of
+// them. `violations` must not be empty.
 absl::Status InvalidArgumentWithViolations(std::vector<FieldViolation> violations);
 
 }  // namespace lockstep

@@ -9,10 +9,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define LOCKSTEP_RETURN_IF_ERROR(expr)                      \
-  do {                                                      \
-    ::absl::Status lockstep_status_ = (expr);               \
-    if (!lockstep_status_.ok()) return lockstep_status_;    \
+#define LOCKSTEP_RETURN_IF_ERROR(expr)                   \
+  do {                                                   \
+    ::absl::Status lockstep_status_ = (expr);            \
+    if (!lockstep_status_.ok()) return lockstep_status_; \
   } while (false)
 
 #define LOCKSTEP_MACRO_JOIN_INNER_(a, b) a##b

@@ -110,6 +110,15 @@ def check_tests_are_listed(root):
     return offences
 
 
+def check_readme_example(root):
+    """The README's example is the one that is compiled and run."""
+    source = (root / "tests/client/readme_example.cc").read_text()
+    example = source.split("// README: begin\n")[1].split("// README: end")[0].strip("\n")
+    if "```cpp\n" + example + "\n```" in (root / "README.md").read_text():
+        return []
+    return [("README.md", 1, "the SDK example differs from tests/client/readme_example.cc")]
+
+
 def check_tree(root):
     offences = []
     for folder in ("core", "server", "client", "tests"):
@@ -122,7 +131,7 @@ def check_tree(root):
             if folder != "tests":
                 found += check_source(relative, text)
             offences += [(relative, number, what) for number, what in found]
-    return offences + check_tests_are_listed(root)
+    return offences + check_tests_are_listed(root) + check_readme_example(root)
 
 
 def self_test():

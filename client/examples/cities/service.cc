@@ -58,10 +58,11 @@ class Pacer {
 }  // namespace
 
 std::string ServiceReport::ToJson() const {
-  return absl::StrCat("{\"reads\":", reads, ",\"reads_from_new\":", reads_from_new, ",\"read_errors\":", read_errors,
-                      ",\"reads_served_wrong\":", reads_served_wrong, ",\"reads_served_late\":", reads_served_late,
-                      ",\"writes_acked\":", writes_acked, ",\"write_retries\":", write_retries,
-                      ",\"oplog_done\":", oplog_done ? "true" : "false", "}");
+  return absl::StrCat("{\"reads\":", reads, ",\"reads_from_new\":", reads_from_new,
+                      ",\"read_errors\":", read_errors, ",\"reads_served_wrong\":", reads_served_wrong,
+                      ",\"reads_served_late\":", reads_served_late, ",\"writes_acked\":", writes_acked,
+                      ",\"write_retries\":", write_retries, ",\"oplog_done\":", oplog_done ? "true" : "false",
+                      "}");
 }
 
 absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const ServiceOptions& options) {
@@ -79,7 +80,8 @@ absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const Servi
   client_options.version = std::string(MapperVersionName(options.mapper));
   client_options.migrations = {options.migration};
   client_options.instance_id = options.instance_id;
-  LOCKSTEP_ASSIGN_OR_RETURN(service->client_, ConnectGrpc({.address = options.address}, std::move(client_options)));
+  LOCKSTEP_ASSIGN_OR_RETURN(service->client_,
+                            ConnectGrpc({.address = options.address}, std::move(client_options)));
   LOCKSTEP_RETURN_IF_ERROR(service->client_->WaitUntilReady(absl::Now() + absl::Seconds(30)));
   LOCKSTEP_RETURN_IF_ERROR(service->BuildMigrator());
   return service;
@@ -95,24 +97,26 @@ absl::Status CitiesService::BuildMigrator() {
         LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> row, legacy_->Read(id));
         return FromLegacy(row);
       })
-      .ReadNew([this](int64_t id, const ReadContext& context) -> absl::StatusOr<std::optional<CanonicalCity>> {
-        if (context.purpose == ReadPurpose::kServe) counters_.reads_from_new.fetch_add(1);
-        LOCKSTEP_ASSIGN_OR_RETURN(std::optional<ModernRow> row, modern_->Read(id));
-        if (!row.has_value()) return std::optional<CanonicalCity>();
-        return std::move(row->city);
-      })
+      .ReadNew(
+          [this](int64_t id, const ReadContext& context) -> absl::StatusOr<std::optional<CanonicalCity>> {
+            if (context.purpose == ReadPurpose::kServe) counters_.reads_from_new.fetch_add(1);
+            LOCKSTEP_ASSIGN_OR_RETURN(std::optional<ModernRow> row, modern_->Read(id));
+            if (!row.has_value()) return std::optional<CanonicalCity>();
+            return std::move(row->city);
+          })
       .WriteOld([this](int64_t id, const CanonicalCity* city,
                        const WriteContext& context) -> absl::StatusOr<WriteResult<CanonicalCity>> {
-        LOCKSTEP_ASSIGN_OR_RETURN(const LegacyRow row, city == nullptr
-                                                           ? legacy_->Delete(id, context.idempotency_key)
-                                                           : legacy_->Put(ToLegacy(*city), context.idempotency_key));
+        LOCKSTEP_ASSIGN_OR_RETURN(const LegacyRow row,
+                                  city == nullptr ? legacy_->Delete(id, context.idempotency_key)
+                                                  : legacy_->Put(ToLegacy(*city), context.idempotency_key));
         return ToWriteResult(row);
       })
       .CurrentOld([this](int64_t id, const ReadContext&) -> absl::StatusOr<WriteResult<CanonicalCity>> {
         LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> row, legacy_->Read(id));
         return ToWriteResult(row);
       })
-      .MirrorToNew([this](int64_t id, const CanonicalCity* city, Version version, const WriteContext&) -> absl::Status {
+      .MirrorToNew([this](int64_t id, const CanonicalCity* city, Version version,
+                          const WriteContext&) -> absl::Status {
         std::optional<CanonicalCity> mapped;
         if (city != nullptr) {
           LOCKSTEP_ASSIGN_OR_RETURN(mapped, MapCity(options_.mapper, ToLegacy(*city)));
@@ -142,7 +146,8 @@ void CitiesService::ReplayWrites(const std::atomic<bool>& stop) {
   counters_.oplog_done = next_operation_ >= operations_.size();
 }
 
-// Like a careful user: repeats the write under its own idempotency key until it is acknowledged. False: told to stop.
+// Like a careful user: repeats the write under its own idempotency key until it is acknowledged. False: told
+// to stop.
 bool CitiesService::Write(const Operation& operation, const std::atomic<bool>& stop) {
   WriteOptions write_options;
   write_options.idempotency_key = absl::StrCat("op-", operation.sequence);
@@ -181,8 +186,8 @@ void CitiesService::ServeReads(const std::atomic<bool>& stop) {
   }
 }
 
-// The demo's own check of what users see, independent of the comparisons that the SDK makes: a read is right when it shows
-// the authoritative row, read before and after it to leave out rows that changed meanwhile.
+// The demo's own check of what users see, independent of the comparisons that the SDK makes: a read is right
+// when it shows the authoritative row, read before and after it to leave out rows that changed meanwhile.
 void CitiesService::ReadAndCheck(int64_t id) {
   const auto before = legacy_->Read(id);
   const absl::StatusOr<std::optional<CanonicalCity>> served = migrator_->Read(id);

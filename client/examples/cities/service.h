@@ -1,8 +1,9 @@
-// One instance of the example's service: replays its share of the write log as live traffic and serves reads to simulated
-// users, all through a Migrator, while it knows nothing about where the migration stands.
+// One instance of the example's service: replays its share of the write log as live traffic and serves reads
+// to simulated users, all through a Migrator, while it knows nothing about where the migration stands.
 //
-// The process may be killed and started again: acknowledged writes are counted in its acknowledgement log, and each
-// operation has its own idempotency key, so it goes on where it stopped and repeats harmlessly what was in flight.
+// The process may be killed and started again: acknowledged writes are counted in its acknowledgement log,
+// and each operation has its own idempotency key, so it goes on where it stopped and repeats harmlessly what
+// was in flight.
 #pragma once
 
 #include <atomic>
@@ -35,7 +36,7 @@ struct ServiceOptions {
   MapperVersion mapper = MapperVersion::kCorrect;
   double writes_per_second = 100;
   double reads_per_second = 500;
-  int64_t id_count = 0;       // reads draw ids from 1..id_count
+  int64_t id_count = 0;  // reads draw ids from 1..id_count
   double zipf_exponent = 1.0;
   uint64_t seed = 1;
 };
@@ -76,8 +77,8 @@ class CitiesService {
   void ReadAndCheck(int64_t id);
 
   struct Counters {
-    std::atomic<int64_t> reads{0}, reads_from_new{0}, read_errors{0}, reads_served_wrong{0}, reads_served_late{0},
-        writes_acked{0}, write_retries{0};
+    std::atomic<int64_t> reads{0}, reads_from_new{0}, read_errors{0}, reads_served_wrong{0},
+        reads_served_late{0}, writes_acked{0}, write_retries{0};
     std::atomic<bool> oplog_done{false};
   };
 

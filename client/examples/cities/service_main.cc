@@ -40,7 +40,8 @@ int Run(const ServiceOptions& options, const std::string& report_path) {
   });
   const absl::Status ended = (*service)->Run(stop);
   waiter.join();
-  if (!report_path.empty()) std::ofstream(report_path, std::ios::app) << (*service)->Report().ToJson() << std::endl;
+  if (!report_path.empty())
+    std::ofstream(report_path, std::ios::app) << (*service)->Report().ToJson() << std::endl;
   if (!ended.ok()) {
     std::fprintf(stderr, "cities_service: shutdown: %s\n", ended.ToString().c_str());
     return 1;
@@ -53,23 +54,35 @@ int Run(const ServiceOptions& options, const std::string& report_path) {
 int main(int argc, char** argv) {
   ServiceOptions options;
   std::string report_path;
-  CLI::App app("One instance of the cities example: replays writes and serves reads through the Lockstep SDK.",
-               "cities_service");
+  CLI::App app(
+      "One instance of the cities example: replays writes and serves reads through the Lockstep SDK.",
+      "cities_service");
   const std::map<std::string, MapperVersion> mappers = {{"v1", MapperVersion::kLosesLeadingZeros},
                                                         {"v2", MapperVersion::kCorrect}};
   app.add_option("--address", options.address, "lockstepd's host:port")->capture_default_str();
   app.add_option("--instance-id", options.instance_id, "stable id of this instance")->required();
   app.add_option("--migration", options.migration, "namespace/id")->capture_default_str();
-  app.add_option("--legacy", options.legacy_path, "the old side's database")->required()->check(CLI::ExistingFile);
-  app.add_option("--modern", options.modern_path, "the new side's database; created when missing")->required();
+  app.add_option("--legacy", options.legacy_path, "the old side's database")
+      ->required()
+      ->check(CLI::ExistingFile);
+  app.add_option("--modern", options.modern_path, "the new side's database; created when missing")
+      ->required();
   app.add_option("--oplog", options.oplog_path, "writes to replay")->required()->check(CLI::ExistingFile);
   app.add_option("--acks", options.acks_path, "acknowledgement log; created when missing")->required();
   app.add_option("--mapper", options.mapper, "release of the mapper: v1 or v2")
-      ->required()->transform(CLI::CheckedTransformer(mappers));
-  app.add_option("--writes-per-second", options.writes_per_second)->check(CLI::Range(0.1, 1e5))->capture_default_str();
-  app.add_option("--reads-per-second", options.reads_per_second)->check(CLI::Range(0.1, 1e6))->capture_default_str();
-  app.add_option("--ids", options.id_count, "reads draw ids from 1 to this")->required()->check(CLI::PositiveNumber);
-  app.add_option("--zipf", options.zipf_exponent, "exponent of the read distribution")->check(CLI::Range(0.0, 5.0))
+      ->required()
+      ->transform(CLI::CheckedTransformer(mappers));
+  app.add_option("--writes-per-second", options.writes_per_second)
+      ->check(CLI::Range(0.1, 1e5))
+      ->capture_default_str();
+  app.add_option("--reads-per-second", options.reads_per_second)
+      ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str();
+  app.add_option("--ids", options.id_count, "reads draw ids from 1 to this")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--zipf", options.zipf_exponent, "exponent of the read distribution")
+      ->check(CLI::Range(0.0, 5.0))
       ->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--report", report_path, "append a JSON line with what was seen to this file");
