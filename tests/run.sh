@@ -25,14 +25,15 @@ declare -A about=(
   [asan]="unit and integration tests under AddressSanitizer"
   [tidy]="clang-tidy over core, server and client (slow; not part of CI)"
 )
-all=(lint unit integration crash bench-smoke clang tsan ubsan asan)
+all=(lint unit integration crash)
+more=(bench-smoke clang tsan ubsan asan tidy)  # by name
 
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 
 parts=() count=100 jobs=$(nproc) setup=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --list) for part in "${all[@]}" tidy; do printf '%-12s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
+    --list) for part in "${all[@]}" "${more[@]}"; do printf '%-12s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --count) count=${2:?--count takes a number}; shift ;;
     --jobs) jobs=${2:?--jobs takes a number}; shift ;;
     --no-setup) setup=no ;;
