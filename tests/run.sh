@@ -25,8 +25,8 @@ declare -A about=(
   [asan]="unit and integration tests under AddressSanitizer"
   [tidy]="clang-tidy over core, server and client (slow; not part of CI)"
 )
-all=(lint unit integration crash)
-more=(bench-smoke clang tsan ubsan asan tidy)  # by name
+all=(lint unit integration crash tsan)
+more=(bench-smoke clang ubsan asan tidy)  # by name
 
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 
