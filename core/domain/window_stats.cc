@@ -2,6 +2,7 @@
 
 #include <iterator>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,7 @@ constexpr bool IsInEnumOrder() {
 }
 static_assert(IsInEnumOrder());
 
-constexpr size_t kCounterCount = 2 * kArmCount + 5 + kComparisonOutcomeCount + 2 + 3;
+constexpr size_t kCounterCount = 2 * kArmCount + 5 + kComparisonOutcomeCount + 2 + 2 + 2 + 2 + 3;
 
 template <typename Stats>
 struct NamedCounter {
@@ -29,7 +30,8 @@ struct NamedCounter {
   decltype(&std::declval<Stats&>().writes.mirror_ok) value = nullptr;
 };
 
-// The one list of plain counters, for a const or mutable window. Sketches and fields are handled beside it.
+// The one list of plain counters, for a const or mutable window. Sketches, fields and subjects are handled
+// beside it.
 template <typename Stats>
 std::array<NamedCounter<Stats>, kCounterCount> CountersOf(Stats& stats) {
   std::array<NamedCounter<Stats>, kCounterCount> counters = {{
@@ -44,6 +46,12 @@ std::array<NamedCounter<Stats>, kCounterCount> CountersOf(Stats& stats) {
       {"writes: mirror_shed", &stats.writes.mirror_shed},
       {"paired errors: new_only", &stats.paired_errors.new_only},
       {"paired errors: old_only", &stats.paired_errors.old_only},
+      {"paired latency: slower", &stats.paired_latency.slower},
+      {"paired latency: not_slower", &stats.paired_latency.not_slower},
+      {"repairs: queued", &stats.repairs.queued},
+      {"repairs: done", &stats.repairs.done},
+      {"backfill: rows_to_copy", &stats.backfill.rows_to_copy},
+      {"backfill: rows_copied", &stats.backfill.rows_copied},
       {"dropped: comparisons_shed", &stats.dropped.comparisons_shed},
       {"dropped: telemetry_dropped", &stats.dropped.telemetry_dropped},
       {"dropped: samples_dropped", &stats.dropped.samples_dropped},
@@ -53,6 +61,84 @@ std::array<NamedCounter<Stats>, kCounterCount> CountersOf(Stats& stats) {
                                                              &stats.comparisons[i]};
   }
   return counters;
+}
+
+// The subjects of some observations, and how many of these the window has.
+template <typename Subjects>
+struct NamedSubjects {
+  absl::string_view observations;
+  Subjects* subjects = nullptr;
+  uint64_t count = 0;
+};
+
+template <typename Stats>
+auto TrialsOf(Stats& stats) {
+  using Subjects = std::remove_reference_t<decltype((stats.subjects.compared))>;
+  auto& reads = stats.subjects.reads;
+  return std::array<NamedSubjects<Subjects>, kArmCount + 1>{{
+      {"old arm: requests", &reads[static_cast<size_t>(Arm::kOld)], stats.arm(Arm::kOld).requests},
+      {"new arm: requests", &reads[static_cast<size_t>(Arm::kNew)], stats.arm(Arm::kNew).requests},
+      {"comparable comparisons", &stats.subjects.compared, stats.comparable()},
+  }};
+}
+
+template <typename Stats>
+auto EventsOf(Stats& stats) {
+  using Subjects = std::remove_reference_t<decltype((stats.subjects.mismatched))>;
+  auto& errors = stats.subjects.errors;
+  return std::array<NamedSubjects<Subjects>, kArmCount + 3>{{
+      {"old arm: errors", &errors[static_cast<size_t>(Arm::kOld)], stats.arm(Arm::kOld).errors},
+      {"new arm: errors", &errors[static_cast<size_t>(Arm::kNew)], stats.arm(Arm::kNew).errors},
+      {"mismatches", &stats.subjects.mismatched, stats.mismatches()},
+      {"paired errors: new_only", &stats.subjects.new_failed_only, stats.paired_errors.new_only},
+      {"paired errors: old_only", &stats.subjects.old_failed_only, stats.paired_errors.old_only},
+  }};
+}
+
+// As CheckSum for every slot; the names are put together for a failure only.
+absl::Status CheckSlotSums(absl::string_view observations, const SlotCounts& a, const SlotCounts& b) {
+  if (a.empty() && b.empty()) return absl::OkStatus();
+  for (size_t i = 0; i < SlotCounts::kSlots; ++i) {
+    if (a[i] <= kMaxCount && b[i] <= kMaxCount - a[i]) continue;
+    return CheckSum(absl::StrCat(observations, " with a subject, slot ", i), a[i], b[i]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAffectedSums(absl::string_view observations, const SubjectEvents& a,
+                               const SubjectEvents& b) {
+  for (const auto& [id, events] : b.affected()) {
+    const auto found = a.affected().find(id);
+    const uint64_t before = found == a.affected().end() ? 0 : found->second;
+    if (before <= kMaxCount && events <= kMaxCount - before) continue;
+    return CheckSum(absl::StrCat(observations, " of one affected subject"), before, events);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSubjectSums(const WindowStats& a, const WindowStats& b) {
+  const auto trials = TrialsOf(a), other_trials = TrialsOf(b);
+  for (size_t i = 0; i < trials.size(); ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(
+        CheckSlotSums(trials[i].observations, trials[i].subjects->slots, other_trials[i].subjects->slots));
+  }
+  const auto events = EventsOf(a), other_events = EventsOf(b);
+  for (size_t i = 0; i < events.size(); ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(
+        CheckSlotSums(events[i].observations, events[i].subjects->slots, other_events[i].subjects->slots));
+    LOCKSTEP_RETURN_IF_ERROR(
+        CheckAffectedSums(events[i].observations, *events[i].subjects, *other_events[i].subjects));
+  }
+  return absl::OkStatus();
+}
+
+void MergeSubjects(WindowStats& into, const WindowStats& other) {
+  const auto trials = TrialsOf(into);
+  const auto other_trials = TrialsOf(other);
+  for (size_t i = 0; i < trials.size(); ++i) trials[i].subjects->Merge(*other_trials[i].subjects);
+  const auto events = EventsOf(into);
+  const auto other_events = EventsOf(other);
+  for (size_t i = 0; i < events.size(); ++i) events[i].subjects->Merge(*other_events[i].subjects);
 }
 
 absl::Status Impossible(absl::string_view part, uint64_t part_count, absl::string_view whole,
@@ -149,6 +235,7 @@ absl::Status WindowStats::Merge(const WindowStats& other) {
     LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat(ArmName(static_cast<Arm>(i)), " arm: latencies"),
                                       arms[i].latency.count(), other.arms[i].latency.count()));
   }
+  LOCKSTEP_RETURN_IF_ERROR(CheckSubjectSums(*this, other));
   if (!other.fields_.empty()) {
     FieldMap merged = fields_;
     for (const auto& [field, counts] : other.fields_) {
@@ -161,6 +248,7 @@ absl::Status WindowStats::Merge(const WindowStats& other) {
     const absl::Status merged = arms[i].latency.Merge(other.arms[i].latency);
     LOCKSTEP_CHECK(merged.ok(), "the total was checked above");
   }
+  MergeSubjects(*this, other);
   return absl::OkStatus();
 }
 
@@ -183,7 +271,36 @@ absl::Status WindowStats::Validate() const {
   if (paired > compared()) {
     return Impossible("paired errors (new_only + old_only)", paired, "comparisons", compared());
   }
+  const uint64_t timed = paired_latency.slower + paired_latency.not_slower;
+  if (timed > compared()) {
+    return Impossible("paired latencies (slower + not_slower)", timed, "comparisons", compared());
+  }
+  LOCKSTEP_RETURN_IF_ERROR(ValidateSubjects());
   return ValidateFields();
+}
+
+absl::Status WindowStats::ValidateSubjects() const {
+  // Also sees to it that no sum below wraps around.
+  LOCKSTEP_RETURN_IF_ERROR(CheckSubjectSums(WindowStats(), *this));
+  const auto check = [](absl::string_view name, absl::string_view kind, uint64_t part, uint64_t count) {
+    if (part <= count) return absl::OkStatus();
+    return Impossible(absl::StrCat(name, kind), part, name, count);
+  };
+  for (const auto& [name, trials, count] : TrialsOf(*this)) {
+    const uint64_t known = trials->slots.total();
+    LOCKSTEP_RETURN_IF_ERROR(check(name, " with a subject", known, count));
+    // Each observation sets at most one register.
+    const uint64_t hit = trials->distinct.hit_registers();
+    if (hit > known) {
+      return Impossible(absl::StrCat(name, ": registers set by a subject"), hit,
+                        absl::StrCat(name, " with a subject"), known);
+    }
+  }
+  for (const auto& [name, events, count] : EventsOf(*this)) {
+    LOCKSTEP_RETURN_IF_ERROR(check(name, " with a subject", events->slots.total(), count));
+    LOCKSTEP_RETURN_IF_ERROR(check(name, " of affected subjects", events->identified(), count));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status WindowStats::ValidateFields() const {

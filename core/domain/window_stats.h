@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "core/domain/latency_sketch.h"
+#include "core/domain/subject_stats.h"
 
 namespace lockstep::domain {
 
@@ -109,6 +110,46 @@ struct PairedErrors {
   bool operator==(const PairedErrors&) const = default;
 };
 
+// Pairs of reads of one record, one from each side, in random order, both timed. Ties count as neither.
+struct PairedLatency {
+  // New takes up to this many times as long as old before a pair counts as slower.
+  static constexpr double kTolerance = 1.1;
+
+  uint64_t slower = 0;      // new took more than kTolerance times as long as old
+  uint64_t not_slower = 0;  // less than that
+
+  bool operator==(const PairedLatency&) const = default;
+};
+
+// Mirror writes that failed and were queued for repair, and repairs that were done. The difference is what is
+// outstanding; a repair that was lost with its process stays outstanding, because its record is still wrong.
+struct RepairStats {
+  uint64_t queued = 0;
+  uint64_t done = 0;
+
+  bool operator==(const RepairStats&) const = default;
+};
+
+// What backfill workers have taken on, each row once, and what they have copied of it.
+struct BackfillStats {
+  uint64_t rows_to_copy = 0;
+  uint64_t rows_copied = 0;
+
+  bool operator==(const BackfillStats&) const = default;
+};
+
+// Whom the other counts concern, as far as that is known.
+struct SubjectStats {
+  std::array<SubjectTrials, kArmCount> reads;   // by arm
+  std::array<SubjectEvents, kArmCount> errors;  // by arm
+  SubjectTrials compared;                       // comparable comparisons
+  SubjectEvents mismatched;                     // comparisons of kind kMismatch
+  SubjectEvents new_failed_only;                // paired_errors.new_only
+  SubjectEvents old_failed_only;                // paired_errors.old_only
+
+  bool operator==(const SubjectStats&) const = default;
+};
+
 // What was not measured, or measured and lost. Loss is never read as clean.
 struct DroppedStats {
   uint64_t comparisons_shed = 0;
@@ -169,10 +210,15 @@ class WindowStats {
   WriteStats writes;
   std::array<uint64_t, kComparisonOutcomeCount> comparisons = {};
   PairedErrors paired_errors;
+  PairedLatency paired_latency;
+  RepairStats repairs;
+  BackfillStats backfill;
   DroppedStats dropped;
+  SubjectStats subjects;
 
  private:
   absl::Status ValidateFields() const;
+  absl::Status ValidateSubjects() const;
 
   FieldMap fields_;
 };
