@@ -2,32 +2,18 @@
 
 #include <cmath>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/check.h"
 #include "core/domain/bucketing.h"
+#include "core/domain/log_math.h"
+#include "core/domain/plan_findings.h"
 
 namespace lockstep::domain {
 namespace {
-
-// Collects violations; paths are built from the parts given.
-class Findings {
- public:
-  template <typename... PathParts>
-  void Add(std::string message, const PathParts&... path) {
-    violations_.push_back({absl::StrCat(path...), std::move(message)});
-  }
-  std::vector<Violation> Take() { return std::move(violations_); }
-
- private:
-  std::vector<Violation> violations_;
-};
-
-std::string StepPath(size_t step) { return absl::StrCat("plan.steps[", step, "]"); }
-std::string CheckPath(size_t step, size_t check) {
-  return absl::StrCat(StepPath(step), ".checks[", check, "]");
-}
 
 // False for NaN, so that every comparison with a bound refuses it.
 bool InOpenUnit(double x) { return x > 0 && x < 1; }
@@ -81,37 +67,113 @@ void ValidateWeight(const MigrationPlan& plan, size_t i, Findings& findings) {
   }
 }
 
+// What a check of this metric states: "a budget and a field".
+std::string WhatItTakes(const MetricRow& metric) {
+  std::vector<absl::string_view> taken;
+  if (metric.takes_budget) taken.push_back("a budget");
+  if (metric.takes_floor) taken.push_back("a floor");
+  if (metric.takes_field) taken.push_back("a field");
+  if (metric.takes_quantile) taken.push_back("a quantile");
+  if (metric.takes_limit) taken.push_back("a limit");
+  return taken.empty() ? "no bound of its own" : absl::StrJoin(taken, " and ");
+}
+
+void ValidateBudget(const Check& check, const std::string& path, Findings& findings) {
+  if (check.budget == 0) {
+    findings.Add(
+        "0 cannot be certified by any number of observations; state the highest acceptable rate, such as "
+        "0.0001",
+        path, ".budget");
+  } else if (!InOpenUnit(check.budget)) {
+    findings.Add(absl::StrCat(check.budget, " is not in (0, 1): a budget is a rate, 0.001 means 0.1 %"), path,
+                 ".budget");
+  }
+}
+
+void ValidateFloor(const Check& check, const std::string& path, Findings& findings) {
+  if (check.floor == 0 || InOpenUnit(check.floor)) return;
+  findings.Add(absl::StrCat(check.floor, " is not in [0, 1): a floor is a rate, 0.005 means 0.5 %"), path,
+               ".floor");
+}
+
+void ValidateQuantile(const Check& check, const std::string& path, Findings& findings) {
+  if (absl::c_linear_search(kLatencyQuantiles, check.quantile)) return;
+  findings.Add(absl::StrCat(check.quantile == 0 ? "is missing" : absl::StrCat(check.quantile),
+                            ": the quantile is one of ", absl::StrJoin(kLatencyQuantiles, ", ")),
+               path, ".quantile");
+}
+
+void ValidateLimit(const Check& check, const std::string& path, Findings& findings) {
+  const double limit = check.limit;
+  const auto wrong = [&](absl::string_view why) {
+    findings.Add(absl::StrCat(limit, " ", why), path, ".limit");
+  };
+  switch (check.metric) {
+    case Metric::kOutstandingRepairs:
+      if (!(limit >= 0 && limit <= static_cast<double>(kMaxCount) && std::floor(limit) == limit)) {
+        wrong("is not a whole number from 0 on: the limit is how many repairs may be outstanding");
+      }
+      return;
+    case Metric::kCoverage:
+      if (!(limit > 0 && limit <= 1)) {
+        wrong("is not in (0, 1]: the limit is the share of the rows that must have been copied, 1 for all");
+      }
+      return;
+    case Metric::kThroughputShare:
+      if (!(limit > 1 && std::isfinite(limit))) {
+        wrong(
+            "is not above 1: the limit is a factor by which the share of the new side may be off, such as "
+            "1.5");
+      }
+      return;
+    case Metric::kMismatchRatio:
+    case Metric::kErrorRatio:
+    case Metric::kMirrorFailureRatio:
+    case Metric::kPairedErrorRatio:
+    case Metric::kLatency:
+    case Metric::kPairedLatency:
+      LOCKSTEP_CHECK(false, "a metric with a limit needs its range here");
+  }
+}
+
+void ValidateBounds(const Check& check, const std::string& path, Findings& findings) {
+  const MetricRow& metric = RowOf(check.metric);
+  const auto refuse = [&](absl::string_view bound) {
+    findings.Add(absl::StrCat(metric.name, " takes ", WhatItTakes(metric), ", and no ", bound), path, ".",
+                 bound);
+  };
+  if (metric.takes_budget) {
+    ValidateBudget(check, path, findings);
+  } else if (check.budget != 0) {
+    refuse("budget");
+  }
+  if (metric.takes_floor) {
+    ValidateFloor(check, path, findings);
+  } else if (check.floor != 0) {
+    refuse("floor");
+  }
+  if (!metric.takes_field && !check.field.empty()) refuse("field");
+  if (metric.takes_quantile) {
+    ValidateQuantile(check, path, findings);
+  } else if (check.quantile != 0) {
+    refuse("quantile");
+  }
+  if (metric.takes_limit) {
+    ValidateLimit(check, path, findings);
+  } else if (check.limit != 0) {
+    refuse("limit");
+  }
+}
+
 void ValidateCheck(const PlanStep& step, const Check& check, const std::string& path, Findings& findings) {
-  const MetricRow& metric = MetricTable()[static_cast<size_t>(check.metric)];
+  const MetricRow& metric = RowOf(check.metric);
   if (check.name.empty()) findings.Add("is empty; every check needs a name", path, ".name");
   if (check.name.size() > kMaxCheckNameBytes) {
     findings.Add(
         absl::StrCat("has ", check.name.size(), " bytes; at most ", kMaxCheckNameBytes, " are allowed"), path,
         ".name");
   }
-  if (metric.takes_budget) {
-    if (check.budget == 0) {
-      findings.Add(
-          "0 cannot be certified by any number of observations; state the highest acceptable rate, such as "
-          "0.0001",
-          path, ".budget");
-    } else if (!InOpenUnit(check.budget)) {
-      findings.Add(absl::StrCat(check.budget, " is not in (0, 1): a budget is a rate, 0.001 means 0.1 %"),
-                   path, ".budget");
-    }
-    if (check.floor != 0)
-      findings.Add(absl::StrCat(metric.name, " takes a budget and no floor"), path, ".floor");
-  } else {
-    if (check.budget != 0)
-      findings.Add(absl::StrCat(metric.name, " takes a floor and no budget"), path, ".budget");
-    if (check.floor != 0 && !InOpenUnit(check.floor)) {
-      findings.Add(absl::StrCat(check.floor, " is not in [0, 1): a floor is a rate, 0.005 means 0.5 %"), path,
-                   ".floor");
-    }
-  }
-  if (!check.field.empty() && !metric.takes_field) {
-    findings.Add(absl::StrCat(metric.name, " cannot be narrowed to a field"), path, ".field");
-  }
+  ValidateBounds(check, path, findings);
   if (step.stage < metric.first_stage && step.stage != Stage::kOff) {
     findings.Add(absl::StrCat(metric.name, " has nothing to measure at ", StageName(step.stage),
                               " and would never pass; use it from ", StageName(metric.first_stage), " on"),
@@ -119,14 +181,46 @@ void ValidateCheck(const PlanStep& step, const Check& check, const std::string& 
   }
 }
 
+void ValidateTimes(const PlanStep& step, const std::string& path, Findings& findings) {
+  const bool bake_is_valid =
+      step.min_bake >= absl::ZeroDuration() && step.min_bake != absl::InfiniteDuration();
+  if (!bake_is_valid) {
+    findings.Add(absl::StrCat(absl::FormatDuration(step.min_bake), " must be finite and not negative"), path,
+                 ".min_bake");
+  }
+  if (step.deadline < absl::ZeroDuration() || step.deadline == absl::InfiniteDuration()) {
+    findings.Add(absl::StrCat(absl::FormatDuration(step.deadline),
+                              " must be finite and not negative; leave it out for no deadline"),
+                 path, ".deadline");
+  } else if (bake_is_valid && step.deadline != absl::ZeroDuration() && step.deadline < step.min_bake) {
+    findings.Add(absl::StrCat(absl::FormatDuration(step.deadline), " is before the end of min_bake, ",
+                              absl::FormatDuration(step.min_bake), ": the step could never pass in time"),
+                 path, ".deadline");
+  }
+}
+
+void ValidateTelemetryLimits(const TelemetryLimits& limits, Findings& findings) {
+  const auto wrong = [&](absl::string_view field, std::string message) {
+    findings.Add(std::move(message), "plan.telemetry_limits.", field);
+  };
+  if (!(limits.max_not_comparable > 0 && limits.max_not_comparable <= 1)) {
+    wrong("max_not_comparable",
+          absl::StrCat(limits.max_not_comparable, " is not in (0, 1]: it is a share, 0.1 means 10 %"));
+  }
+  if (!(limits.max_share_skew >= 1 && std::isfinite(limits.max_share_skew))) {
+    wrong("max_share_skew", absl::StrCat(limits.max_share_skew, " is not a factor from 1 on, such as 3"));
+  }
+  if (limits.stale_after <= absl::ZeroDuration() || limits.stale_after == absl::InfiniteDuration()) {
+    wrong("stale_after",
+          absl::StrCat(absl::FormatDuration(limits.stale_after), " must be finite and above zero"));
+  }
+}
+
 void ValidateStep(const MigrationPlan& plan, size_t i, Findings& findings) {
   const PlanStep& step = plan.steps[i];
   ValidateStage(plan, i, findings);
   ValidateWeight(plan, i, findings);
-  if (step.min_bake < absl::ZeroDuration() || step.min_bake == absl::InfiniteDuration()) {
-    findings.Add(absl::StrCat(absl::FormatDuration(step.min_bake), " must be finite and not negative"),
-                 StepPath(i), ".min_bake");
-  }
+  ValidateTimes(step, StepPath(i), findings);
   if (step.checks.size() > kMaxChecksPerStep) {
     findings.Add(absl::StrCat(step.checks.size(), " checks; at most ", kMaxChecksPerStep, " are allowed"),
                  StepPath(i), ".checks");
@@ -162,57 +256,7 @@ void ValidateExpectedServices(const MigrationPlan& plan, Findings& findings) {
   }
 }
 
-void LintStep(const MigrationPlan& plan, size_t i, Findings& findings) {
-  const PlanStep& step = plan.steps[i];
-  size_t binding = 0;
-  for (size_t j = 0; j < step.checks.size(); ++j) {
-    const Check& check = step.checks[j];
-    if (!check.advisory) ++binding;
-    if (check.metric != Metric::kErrorRatio || check.floor > 0) continue;
-    findings.Add(step.weight == kBucketCount
-                     ? "no floor at a weight of 100 %: the old side serves nothing to compare with, so the "
-                       "check cannot pass"
-                     : "no floor: with few errors on the old side the check may hold for very long",
-                 CheckPath(i, j), ".floor");
-  }
-  if (binding == 0) {
-    findings.Add(absl::StrCat(step.checks.empty() ? "no checks" : "advisory checks only",
-                              ": the step is left as soon as its minimum bake time has passed"),
-                 StepPath(i), ".checks");
-  }
-  if (step.min_bake == absl::ZeroDuration()) {
-    findings.Add("none: daily or hourly patterns of the traffic may be missed", StepPath(i), ".min_bake");
-  }
-}
-
 }  // namespace
-
-const std::array<MetricRow, 3>& MetricTable() {
-  static constexpr std::array<MetricRow, 3> kMetrics = {{
-      {.metric = Metric::kMismatchRatio,
-       .name = "MISMATCH_RATIO",
-       .takes_budget = true,
-       .takes_field = true,
-       .first_stage = Stage::kShadowRead},
-      {.metric = Metric::kErrorRatio,
-       .name = "ERROR_RATIO",
-       .takes_budget = false,
-       .takes_field = false,
-       .first_stage = Stage::kCanaryRead},
-      {.metric = Metric::kMirrorFailureRatio,
-       .name = "MIRROR_FAILURE_RATIO",
-       .takes_budget = true,
-       .takes_field = false,
-       .first_stage = Stage::kDualWrite},
-  }};
-  return kMetrics;
-}
-
-absl::string_view MetricName(Metric metric) {
-  const auto index = static_cast<size_t>(metric);
-  LOCKSTEP_CHECK(index < MetricTable().size(), "not an enumerator of Metric");
-  return MetricTable()[index].name;
-}
 
 absl::string_view BreachActionName(BreachAction action) {
   switch (action) {
@@ -241,6 +285,7 @@ std::vector<Violation> ValidatePlan(const MigrationPlan& plan) {
     findings.Add(absl::StrCat(absl::FormatDuration(plan.cool_down), " must be finite and not negative"),
                  "plan.cool_down");
   }
+  ValidateTelemetryLimits(plan.telemetry_limits, findings);
   return findings.Take();
 }
 
@@ -263,28 +308,6 @@ std::vector<Violation> ValidatePlan(const MigrationPlan& plan, const Contract& c
     }
   }
   return violations;
-}
-
-std::vector<Violation> LintPlan(const MigrationPlan& plan) {
-  Findings findings;
-  for (size_t i = 0; i < plan.steps.size(); ++i) LintStep(plan, i, findings);
-  if (!plan.steps.empty()) {
-    const PlanStep& last = plan.steps.back();
-    if (last.stage != Stage::kCanaryRead) {
-      findings.Add(absl::StrCat("the plan ends at ", StageName(last.stage),
-                                ": nothing is ever read from the new side"),
-                   "plan.steps");
-    } else if (last.weight < kBucketCount) {
-      findings.Add(absl::StrCat("the plan ends at a weight of ", last.weight, " of ", kBucketCount,
-                                ": some keys are never read from the new side"),
-                   StepPath(plan.steps.size() - 1), ".weight");
-    }
-  }
-  if (plan.expected_services.empty()) {
-    findings.Add("none: a service that was forgotten, or writes without the SDK, goes unnoticed",
-                 "plan.expected_services");
-  }
-  return findings.Take();
 }
 
 }  // namespace lockstep::domain

@@ -41,11 +41,22 @@ std::vector<std::string> Paths(const std::vector<Violation>& violations) {
   return paths;
 }
 
-TEST(PlanTest, MetricsAreInTheOrderOfTheEnumerators) {
-  for (size_t i = 0; i < MetricTable().size(); ++i) {
-    EXPECT_EQ(static_cast<size_t>(MetricTable()[i].metric), i);
-    EXPECT_EQ(MetricName(MetricTable()[i].metric), MetricTable()[i].name);
-  }
+// A check that is valid for any metric; what the metric takes is set, the rest is not.
+Check ValidCheckOf(Metric metric) {
+  const MetricRow& row = RowOf(metric);
+  Check check{.name = "check", .metric = metric};
+  if (row.takes_budget) check.budget = 0.001;
+  if (row.takes_floor) check.floor = 0.005;
+  if (row.takes_quantile) check.quantile = 0.95;
+  if (row.takes_limit) check.limit = metric == Metric::kThroughputShare ? 1.5 : 1;
+  return check;
+}
+
+// ValidPlan() whose step at 1 % has this check only.
+MigrationPlan PlanWith(Check check) {
+  MigrationPlan plan = ValidPlan();
+  plan.steps[2].checks = {std::move(check)};
+  return plan;
 }
 
 TEST(ValidatePlanTest, AcceptsPlansThatCanRun) {
@@ -124,17 +135,31 @@ TEST(ValidatePlanTest, EveryFaultHasItsPathAndReason) {
        "(0, 1)"},
       {"budget NaN", [](auto& p) { p.steps[1].checks[0].budget = std::nan(""); },
        "plan.steps[1].checks[0].budget", "nan"},
-      {"floor of a budget metric", [](auto& p) { p.steps[1].checks[0].floor = 0.1; },
-       "plan.steps[1].checks[0].floor", "no floor"},
-      {"budget of a floor metric", [](auto& p) { p.steps[2].checks[1].budget = 0.1; },
-       "plan.steps[2].checks[1].budget", "no budget"},
       {"floor 1", [](auto& p) { p.steps[2].checks[1].floor = 1; }, "plan.steps[2].checks[1].floor", "[0, 1)"},
       {"negative floor", [](auto& p) { p.steps[2].checks[1].floor = -1; }, "plan.steps[2].checks[1].floor",
        "[0, 1)"},
       {"floor NaN", [](auto& p) { p.steps[2].checks[1].floor = std::nan(""); },
        "plan.steps[2].checks[1].floor", "nan"},
-      {"field of errors", [](auto& p) { p.steps[2].checks[1].field = "x"; }, "plan.steps[2].checks[1].field",
-       "narrowed"},
+      {"negative deadline", [](auto& p) { p.steps[1].deadline = -absl::Seconds(1); },
+       "plan.steps[1].deadline", "-1s"},
+      {"endless deadline", [](auto& p) { p.steps[1].deadline = absl::InfiniteDuration(); },
+       "plan.steps[1].deadline", "leave it out"},
+      {"deadline within the bake", [](auto& p) { p.steps[1].deadline = absl::Seconds(59); },
+       "plan.steps[1].deadline", "59s is before the end of min_bake, 1m"},
+      {"nothing comparable allowed", [](auto& p) { p.telemetry_limits.max_not_comparable = 0; },
+       "plan.telemetry_limits.max_not_comparable", "(0, 1]"},
+      {"more than all", [](auto& p) { p.telemetry_limits.max_not_comparable = 1.1; },
+       "plan.telemetry_limits.max_not_comparable", "1.1"},
+      {"not comparable NaN", [](auto& p) { p.telemetry_limits.max_not_comparable = std::nan(""); },
+       "plan.telemetry_limits.max_not_comparable", "nan"},
+      {"skew below 1", [](auto& p) { p.telemetry_limits.max_share_skew = 0.5; },
+       "plan.telemetry_limits.max_share_skew", "0.5"},
+      {"skew infinite", [](auto& p) { p.telemetry_limits.max_share_skew = HUGE_VAL; },
+       "plan.telemetry_limits.max_share_skew", "inf"},
+      {"stale at once", [](auto& p) { p.telemetry_limits.stale_after = absl::ZeroDuration(); },
+       "plan.telemetry_limits.stale_after", "above zero"},
+      {"never stale", [](auto& p) { p.telemetry_limits.stale_after = absl::InfiniteDuration(); },
+       "plan.telemetry_limits.stale_after", "inf"},
       {"mismatches before comparisons", [](auto& p) { p.steps[0].checks = {Mismatches()}; },
        "plan.steps[0].checks[0].metric", "nothing to measure at DUAL_WRITE"},
       {"errors before canary", [](auto& p) { p.steps[1].checks.push_back(Errors()); },
@@ -167,6 +192,87 @@ TEST(ValidatePlanTest, EveryFaultHasItsPathAndReason) {
     ASSERT_EQ(violations.size(), 1u) << ::testing::PrintToString(Paths(violations));
     EXPECT_EQ(violations[0].path, c.path);
     EXPECT_THAT(violations[0].message, HasSubstr(c.message));
+  }
+}
+
+// Every metric against everything a check can state: what the row takes is accepted, the rest is refused, and
+// the message says what the metric takes.
+TEST(ValidatePlanTest, ChecksStateWhatTheirMetricTakes) {
+  const struct {
+    const char* bound;
+    std::function<void(Check&)> set;
+    bool MetricRow::*taken;
+  } kBounds[] = {
+      {"budget", [](Check& c) { c.budget = 0.001; }, &MetricRow::takes_budget},
+      {"floor", [](Check& c) { c.floor = 0.001; }, &MetricRow::takes_floor},
+      {"field", [](Check& c) { c.field = "city"; }, &MetricRow::takes_field},
+      {"quantile", [](Check& c) { c.quantile = 0.99; }, &MetricRow::takes_quantile},
+  };
+  for (const MetricRow& row : MetricTable()) {
+    SCOPED_TRACE(std::string(row.name));
+    EXPECT_THAT(Paths(ValidatePlan(PlanWith(ValidCheckOf(row.metric)))), IsEmpty());
+    for (const auto& bound : kBounds) {
+      SCOPED_TRACE(bound.bound);
+      Check check = ValidCheckOf(row.metric);
+      bound.set(check);
+      const std::vector<Violation> violations = ValidatePlan(PlanWith(check));
+      if (row.*bound.taken) {
+        EXPECT_THAT(Paths(violations), IsEmpty());
+        continue;
+      }
+      ASSERT_THAT(Paths(violations), ElementsAre(absl::StrCat("plan.steps[2].checks[0].", bound.bound)));
+      EXPECT_THAT(violations[0].message, HasSubstr(absl::StrCat(row.name, " takes ")));
+      EXPECT_THAT(violations[0].message, HasSubstr(absl::StrCat("and no ", bound.bound)));
+    }
+    if (row.takes_limit) continue;
+    Check check = ValidCheckOf(row.metric);
+    check.limit = 1;
+    EXPECT_THAT(Paths(ValidatePlan(PlanWith(check))), ElementsAre("plan.steps[2].checks[0].limit"));
+  }
+}
+
+TEST(ValidatePlanTest, LimitsAndQuantilesHaveTheirRanges) {
+  const double kNan = std::nan("");
+  const struct {
+    Metric metric;
+    double value;
+    bool valid;
+  } kLimits[] = {
+      {Metric::kOutstandingRepairs, 0, true},
+      {Metric::kOutstandingRepairs, 10, true},
+      {Metric::kOutstandingRepairs, -1, false},
+      {Metric::kOutstandingRepairs, 0.5, false},
+      {Metric::kOutstandingRepairs, HUGE_VAL, false},
+      {Metric::kOutstandingRepairs, kNan, false},
+      {Metric::kCoverage, 1, true},
+      {Metric::kCoverage, 0.999, true},
+      {Metric::kCoverage, 0, false},
+      {Metric::kCoverage, 1.001, false},
+      {Metric::kCoverage, kNan, false},
+      {Metric::kThroughputShare, 1.01, true},
+      {Metric::kThroughputShare, 1, false},
+      {Metric::kThroughputShare, 0, false},
+      {Metric::kThroughputShare, HUGE_VAL, false},
+      {Metric::kThroughputShare, kNan, false},
+  };
+  for (const auto& row : kLimits) {
+    SCOPED_TRACE(absl::StrCat(MetricName(row.metric), " ", row.value));
+    Check check = ValidCheckOf(row.metric);
+    check.limit = row.value;
+    const auto paths = Paths(ValidatePlan(PlanWith(check)));
+    if (row.valid) EXPECT_THAT(paths, IsEmpty());
+    if (!row.valid) EXPECT_THAT(paths, ElementsAre("plan.steps[2].checks[0].limit"));
+  }
+  for (const double quantile : {0.5, 0.95, 0.99, 0.0, 0.9, 1.0, kNan}) {
+    SCOPED_TRACE(quantile);
+    Check check = ValidCheckOf(Metric::kLatency);
+    check.quantile = quantile;
+    const auto violations = ValidatePlan(PlanWith(check));
+    const bool valid = quantile == 0.5 || quantile == 0.95 || quantile == 0.99;
+    ASSERT_EQ(violations.size(), valid ? 0u : 1u);
+    if (valid) continue;
+    EXPECT_EQ(violations[0].path, "plan.steps[2].checks[0].quantile");
+    EXPECT_THAT(violations[0].message, HasSubstr("one of 0.5, 0.95, 0.99"));
   }
 }
 
@@ -211,6 +317,37 @@ TEST(LintPlanTest, PointsAtWhatWasProbablyNotMeant) {
       {"ends below 100 %", [](auto& p) { p.steps.pop_back(); }, "plan.steps[2].weight", "1000 of 100000"},
       {"nobody expected", [](auto& p) { p.expected_services.clear(); }, "plan.expected_services",
        "unnoticed"},
+      {"no floor of paired errors",
+       [](auto& p) {
+         p.steps[3].checks[1].metric = Metric::kPairedErrorRatio;
+         p.steps[3].checks[1].floor = 0;
+       },
+       "plan.steps[3].checks[1].floor", "very long"},
+      {"latency at 100 %", [](auto& p) { p.steps[3].checks.push_back(ValidCheckOf(Metric::kLatency)); },
+       "plan.steps[3].checks[2].metric", "cannot pass"},
+      {"notifies only",
+       [](auto& p) {
+         for (Check& check : p.steps[1].checks) check.on_breach = BreachAction::kNotify;
+       },
+       "plan.steps[1].checks", "only notifies"},
+      {"many steps",
+       [](auto& p) {
+         for (uint32_t weight = 1; weight <= 11; ++weight) {
+           PlanStep step = p.steps[2];
+           step.weight = weight;
+           p.steps.insert(p.steps.begin() + 1 + weight, step);
+         }
+       },
+       "plan.steps", "15 steps share alpha_advance: each of them needs 1.5 times"},
+      {"many bounds",
+       [](auto& p) {
+         for (int i = 0; i < 7; ++i) {
+           Check check = Mismatches();
+           check.name = check.field = absl::StrCat("field", i);
+           p.steps[2].checks.push_back(check);
+         }
+       },
+       "plan.steps", "10 distinct bounds share alpha_rollback: a single breach needs 1.5 times"},
   };
   for (const PlanCase& c : kCases) {
     SCOPED_TRACE(c.name);
@@ -221,6 +358,78 @@ TEST(LintPlanTest, PointsAtWhatWasProbablyNotMeant) {
     ASSERT_EQ(warnings.size(), 1u) << ::testing::PrintToString(Paths(warnings));
     EXPECT_EQ(warnings[0].path, c.path);
     EXPECT_THAT(warnings[0].message, HasSubstr(c.message));
+  }
+}
+
+struct TrafficCase {
+  const char* name;
+  std::function<void(MigrationPlan&)> change;
+  TrafficHint traffic;
+  std::vector<std::string> findings;  // "path: part of the message"
+};
+
+// A clean certificate takes a little less than ln(2 S / alpha) / r observations: S = 4 and alpha = 0.01 make
+// about 6.5 / r.
+TEST(LintPlanTest, SaysWhatTheTrafficCannotCertify) {
+  const TrafficHint kBusy = {
+      .reads_per_second = 1e5, .comparisons_per_second = 1e4, .writes_per_second = 1e4};
+  const auto at = [&](double reads, double comparisons, double writes) {
+    return TrafficHint{reads, comparisons, writes};
+  };
+  const std::vector<TrafficCase> kCases = {
+      {"all in time", [](auto&) {}, kBusy, {}},
+      {"slow comparisons hold the first step that needs them, and the next ones have a head start",
+       [](auto&) {},
+       at(1e5, 40, 1e4),
+       {"plan.steps[1].checks[0].budget: needs 6,484 clean comparisons, which at 40/s take 2m43s; min_bake "
+        "is 1m: "
+        "the step lasts longer"}},
+      {"deadline too short",
+       [](auto& p) { p.steps[1].deadline = absl::Seconds(120); },
+       at(1e5, 40, 1e4),
+       {"plan.steps[1].checks[0].budget: needs 6,484 clean comparisons, which at 40/s take 2m43s; min_bake "
+        "is 1m and "
+        "the deadline 2m: the step will be paused before the check can pass"}},
+      {"deadline long enough",
+       [](auto& p) { p.steps[1].deadline = absl::Minutes(5); },
+       at(1e5, 40, 1e4),
+       {"plan.steps[1].checks[0].budget: needs 6,484 clean comparisons, which at 40/s take 2m43s; min_bake "
+        "is 1m: "
+        "the step lasts longer, within its deadline"}},
+      {"an advisory check holds nothing, yet is told; carried-over evidence counts",
+       [](auto& p) { p.steps[1].checks[0].advisory = true; },
+       at(1e5, 40, 1e4),
+       {"plan.steps[1].checks[0].budget: needs 6,484",
+        "plan.steps[2].checks[0].budget: needs 6,484 clean "
+        "comparisons, which at 40/s take 2m43s, of which earlier steps give 1m; min_bake is 1m: the step "
+        "lasts"}},
+      {"few reads at 1 %",
+       [](auto&) {},
+       at(1000, 1e4, 1e4),
+       {"plan.steps[2].checks[1].floor: needs 1,436 clean reads served by the new side, which at 10/s take "
+        "2m24s"}},
+      {"few writes",
+       [](auto&) {},
+       at(1e5, 1e4, 4),
+       {"plan.steps[0].checks[0].budget: needs 646 clean mirror writes, which at 4/s take 2m42s",
+        "plan.steps[1].checks[1].budget: needs 646 clean mirror writes"}},
+      {"unknown writes", [](auto&) {}, at(1e5, 1e4, 0), {}},
+      {"latency",
+       [](auto& p) { p.steps[2].checks.push_back(ValidCheckOf(Metric::kLatency)); },
+       at(2000, 1e4, 1e4),
+       {"plan.steps[2].checks[1].floor: needs 1,436", "plan.steps[2].checks[2].quantile: needs 1,"}},
+  };
+  for (const TrafficCase& c : kCases) {
+    SCOPED_TRACE(c.name);
+    MigrationPlan plan = ValidPlan();
+    c.change(plan);
+    ASSERT_THAT(Paths(ValidatePlan(plan)), IsEmpty());
+    std::vector<std::string> found;
+    for (const Violation& warning : LintPlan(plan, c.traffic)) {
+      found.push_back(absl::StrCat(warning.path, ": ", warning.message));
+    }
+    ASSERT_EQ(found.size(), c.findings.size()) << ::testing::PrintToString(found);
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_THAT(found[i], HasSubstr(c.findings[i]));
   }
 }
 
