@@ -51,6 +51,15 @@ absl::string_view RunStateName(RunState state) {
   return "";
 }
 
+absl::Time DeadlineOf(const Migration& migration) {
+  const auto step = static_cast<size_t>(migration.step);
+  if (migration.run_state != RunState::kRunning || migration.pending.has_value() || migration.step < 0 ||
+      step >= migration.plan.steps.size() || migration.plan.steps[step].deadline <= absl::ZeroDuration()) {
+    return absl::InfiniteFuture();
+  }
+  return migration.deadline_from + migration.plan.steps[step].deadline;
+}
+
 absl::StatusOr<MigrationId> ParseMigrationName(absl::string_view name) {
   // Splitting a long hostile name would copy nothing useful: five parts are already one too many.
   const std::vector<absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits('/', 4));

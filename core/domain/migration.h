@@ -43,6 +43,10 @@ struct Migration {
   std::string run_state_reason;  // one sentence for people
   int step = -1;                 // index into plan.steps; -1 = OFF, before the first step
   absl::Time step_started_at = absl::InfinitePast();  // when the step's state was published
+  // Since when the step's deadline runs: the step's state was published, or it was resumed.
+  absl::Time deadline_from = absl::InfinitePast();
+  // Checks of the step whose breach has been announced (BreachAction::kNotify).
+  std::vector<std::string> notified_checks;
   absl::Time rolled_back_at = absl::InfinitePast();
 
   // What services act on. `pending` is committed but waits until it may coexist with every live epoch.
@@ -59,6 +63,10 @@ struct Migration {
   // Number of decision records so far.
   uint64_t decision_count = 0;
 };
+
+// When the deadline of the step passes. InfiniteFuture when none is running: the step has none, the migration
+// is not RUNNING, or it has left the step and waits for its next state to be published.
+absl::Time DeadlineOf(const Migration& migration);
 
 // Resource names.
 struct MigrationId {

@@ -416,17 +416,63 @@ std::optional<Transition> PlanBreach(const Situation& s) {
   return std::nullopt;
 }
 
-std::optional<Transition> PlanVerdict(const Situation& s) {
-  switch (s.gate->verdict) {
-    case Verdict::kAdvance:
-      if (!CheckMayMoveOn(s).ok() || s.step().manual) return std::nullopt;
-      return MoveOn(s, s.gate->sentence);
-    case Verdict::kHold:
-      return std::nullopt;
-    case Verdict::kRollBack:
-      return PlanBreach(s);
+bool IsUnderWay(RunState state) {
+  switch (state) {
+    case RunState::kRunning:
+    case RunState::kPaused:
+    case RunState::kSucceeded:
+      return true;
+    case RunState::kDraft:
+    case RunState::kRolledBack:
+      return false;
+  }
+  return false;
+}
+
+// The next breach of this step that has to be announced and has not been.
+std::optional<Transition> PlanNotification(const Situation& s) {
+  // The checks of a step that has been left are those of another one.
+  if (!IsUnderWay(s.migration.run_state) || s.migration.pending.has_value()) return std::nullopt;
+  const std::vector<std::string>& notified = s.migration.notified_checks;
+  for (const CheckResult& check : s.gate->checks) {
+    if (check.advisory || check.verdict != Verdict::kRollBack || check.on_breach != BreachAction::kNotify ||
+        std::find(notified.begin(), notified.end(), check.check) != notified.end()) {
+      continue;
+    }
+    Transition transition =
+        MakeTransition(s, "notify", s.migration.run_state, s.migration.step, check.sentence);
+    transition.notified_check = check.check;
+    return transition;
   }
   return std::nullopt;
+}
+
+std::optional<Transition> PlanEscalation(const Situation& s) {
+  if (!s.gate->deadline_passed || DeadlineOf(s.migration) == absl::InfiniteFuture()) return std::nullopt;
+  const bool waits_for_a_person = s.gate->verdict == Verdict::kAdvance && s.step().manual;
+  if (s.gate->verdict != Verdict::kHold && !waits_for_a_person) return std::nullopt;
+  return MakeTransition(
+      s, "escalate", RunState::kPaused, s.migration.step,
+      absl::StrCat("the deadline of ", DescribeStep(s.migration.plan, s.migration.step), ", ",
+                   absl::FormatDuration(s.step().deadline), ", has passed: ",
+                   waits_for_a_person ? "it is left by hand only, and nobody has. " : "", s.gate->sentence));
+}
+
+std::optional<Transition> PlanVerdict(const Situation& s) {
+  std::optional<Transition> transition;
+  switch (s.gate->verdict) {
+    case Verdict::kAdvance:
+      if (CheckMayMoveOn(s).ok() && !s.step().manual) transition = MoveOn(s, s.gate->sentence);
+      break;
+    case Verdict::kHold:
+      break;
+    case Verdict::kRollBack:
+      transition = PlanBreach(s);
+      break;
+  }
+  if (!transition) transition = PlanNotification(s);
+  if (!transition) transition = PlanEscalation(s);
+  return transition;
 }
 
 // Adds what every refusal says: what was asked, where the migration stands, what is allowed instead.

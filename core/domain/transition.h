@@ -44,7 +44,8 @@ using Trigger = std::variant<Command, GateVerdict>;
 
 // The change to commit.
 struct Transition {
-  std::string action;  // "advance", "rollback", "succeed", ...: for the decision record and metrics
+  // "advance", "rollback", "succeed", "escalate", "notify", ...: for the decision record and metrics.
+  std::string action;
   // The next routing state, epoch not yet assigned; it replaces whatever is pending. Nothing: routing, and
   // what is pending, stay as they are.
   std::optional<RoutingState> target;
@@ -59,6 +60,9 @@ struct Transition {
   // Evidence gathered so far no longer counts, not even what carries over between steps, and the bake time
   // starts anew. With a `target` the bake time starts anew in any case, when it is published.
   bool restart_evidence = false;
+  // The check whose breach this announces (action "notify"): to be added to Migration::notified_checks.
+  // Nothing else changes, the reason for the run state included.
+  std::string notified_check;
   std::string reason;                  // one sentence
   std::optional<GateResult> evidence;  // the gate's result at that time, if there was one
 };
@@ -90,7 +94,14 @@ struct Transition {
 //              or an override. The step becomes the last CANARY_READ step whose weight is reached.
 //   ROLL_BACK  by action. rollback: as the command, when RUNNING, PAUSED or SUCCEEDED. pause: RUNNING or
 //   SUCCEEDED to
-//              PAUSED. notify: nothing.
+//              PAUSED.
+//   breaches that only notify (any verdict), when RUNNING, PAUSED or SUCCEEDED with nothing pending: action
+//              "notify", once for each binding check in the step; it changes nothing else.
+//   a passed deadline (HOLD, or ADVANCE of a manual step), when RUNNING with nothing pending: action
+//   "escalate", to
+//              PAUSED. It never ships and never reverts anything.
+// One verdict makes one transition: a rollback or a pause by a breach before an advance, that before a
+// notification, that before an escalation.
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
                                                const GateResult* gate, absl::Time now);
 

@@ -174,6 +174,9 @@ v1::Migration ToProto(const domain::Migration& migration, const MigrationView& v
   if (view.gate != nullptr) *out.mutable_gate() = ToProto(*view.gate, view.gate_time);
   SetTime(migration.create_time, out, &v1::Migration::mutable_create_time);
   SetTime(migration.update_time, out, &v1::Migration::mutable_update_time);
+  if (const absl::Time deadline = domain::DeadlineOf(migration); deadline != absl::InfiniteFuture()) {
+    *out.mutable_deadline_time() = ToProto(deadline);
+  }
   return out;
 }
 
@@ -247,6 +250,8 @@ storage::v1::MigrationRecord ToRecord(const domain::Migration& migration) {
   out.set_plan_revision(migration.plan_revision);
   out.set_decision_count(migration.decision_count);
   SetTime(migration.rolled_back_at, out, &storage::v1::MigrationRecord::mutable_rollback_time);
+  SetTime(migration.deadline_from, out, &storage::v1::MigrationRecord::mutable_deadline_from_time);
+  for (const std::string& check : migration.notified_checks) out.add_notified_checks(check);
   return out;
 }
 
@@ -279,6 +284,9 @@ absl::StatusOr<domain::Migration> MigrationFromRecord(const storage::v1::Migrati
       ReadOptionalTime(in.has_step_start_time(), in.step_start_time(), path / "step_start_time", violations);
   out.rolled_back_at = ReadOptionalTime(record.has_rollback_time(), record.rollback_time(),
                                         root / "rollback_time", violations);
+  out.deadline_from = ReadOptionalTime(record.has_deadline_from_time(), record.deadline_from_time(),
+                                       root / "deadline_from_time", violations);
+  out.notified_checks = {record.notified_checks().begin(), record.notified_checks().end()};
   out.published = ReadRoutingState(in.routing(), path / "routing", violations);
   if (in.has_pending_routing()) {
     out.pending = ReadRoutingState(in.pending_routing(), path / "pending_routing", violations);

@@ -52,5 +52,39 @@ TEST(MigrationNameTest, RefusesOtherNamesAndSaysWhichPart) {
   }
 }
 
+TEST(DeadlineOf, RunsWhileTheStepIsRunningAndNotLeft) {
+  Migration running;
+  running.plan.steps = {{.stage = Stage::kDualWrite},
+                        {.stage = Stage::kShadowRead, .deadline = absl::Hours(2)}};
+  running.deadline_from = absl::FromUnixSeconds(1'700'000'000);
+  struct Row {
+    const char* what;
+    RunState run_state;
+    int step;
+    bool pending;
+    bool runs;
+  };
+  const Row kRows[] = {
+      {"running", RunState::kRunning, 1, false, true},
+      {"no deadline", RunState::kRunning, 0, false, false},
+      {"off", RunState::kRunning, -1, false, false},
+      {"the plan is shorter now", RunState::kRunning, 2, false, false},
+      {"waits to be published", RunState::kRunning, 1, true, false},
+      {"paused", RunState::kPaused, 1, false, false},
+      {"succeeded", RunState::kSucceeded, 1, false, false},
+      {"rolled back", RunState::kRolledBack, 1, false, false},
+      {"draft", RunState::kDraft, 1, false, false},
+  };
+  for (const Row& row : kRows) {
+    Migration migration = running;
+    migration.run_state = row.run_state;
+    migration.step = row.step;
+    if (row.pending) migration.pending.emplace();
+    EXPECT_EQ(DeadlineOf(migration),
+              row.runs ? migration.deadline_from + absl::Hours(2) : absl::InfiniteFuture())
+        << row.what;
+  }
+}
+
 }  // namespace
 }  // namespace lockstep::domain

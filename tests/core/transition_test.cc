@@ -25,7 +25,10 @@ const absl::Time kNow = absl::FromUnixSeconds(1'700'000'000);
 constexpr std::array<RunState, 5> kAllRunStates = {RunState::kDraft, RunState::kRunning, RunState::kPaused,
                                                    RunState::kRolledBack, RunState::kSucceeded};
 
-// Steps 2 and 4 are manual; 5 is the last.
+// Steps 2 and 4 are manual; 5 is the last; 1, 2 and 5 have a deadline.
+constexpr absl::Duration kDeadline = absl::Hours(2);
+bool HasDeadline(int step) { return step == 1 || step == 2 || step == 5; }
+
 MigrationPlan TestPlan() {
   MigrationPlan plan;
   plan.steps = {{.stage = Stage::kDualWrite},
@@ -34,6 +37,7 @@ MigrationPlan TestPlan() {
                 {.stage = Stage::kCanaryRead, .weight = 1'000},
                 {.stage = Stage::kCanaryRead, .weight = 5'000, .manual = true},
                 {.stage = Stage::kCanaryRead, .weight = 50'000}};
+  for (const int step : {1, 2, 5}) plan.steps[static_cast<size_t>(step)].deadline = kDeadline;
   return plan;
 }
 
@@ -68,35 +72,70 @@ const Position kPositions[] = {
     {Stage::kComplete, kBucketCount, 5, -1, 0, std::nullopt, -1},
 };
 
-enum class GateState { kNone, kHold, kAdvance, kRollback, kPause, kNotify };
-constexpr GateState kGateStates[] = {GateState::kNone,     GateState::kHold,  GateState::kAdvance,
-                                     GateState::kRollback, GateState::kPause, GateState::kNotify};
+// Late: the deadline has passed. Notify: a check is breached that only notifies.
+enum class GateState {
+  kNone,
+  kHold,
+  kAdvance,
+  kRollback,
+  kPause,
+  kNotify,
+  kLateHold,
+  kLateAdvance,
+  kLateNotify,
+  kLateNotifyRollback,
+};
+constexpr GateState kGateStates[] = {GateState::kNone,       GateState::kHold,
+                                     GateState::kAdvance,    GateState::kRollback,
+                                     GateState::kPause,      GateState::kNotify,
+                                     GateState::kLateHold,   GateState::kLateAdvance,
+                                     GateState::kLateNotify, GateState::kLateNotifyRollback};
+
+bool In(GateState state, std::initializer_list<GateState> states) {
+  return std::find(states.begin(), states.end(), state) != states.end();
+}
+bool IsLate(GateState state) {
+  return In(state, {GateState::kLateHold, GateState::kLateAdvance, GateState::kLateNotify,
+                    GateState::kLateNotifyRollback});
+}
+bool Notifies(GateState state) {
+  return In(state, {GateState::kNotify, GateState::kLateNotify, GateState::kLateNotifyRollback});
+}
+bool Holds(GateState state) {
+  return In(state, {GateState::kHold, GateState::kNotify, GateState::kLateHold, GateState::kLateNotify});
+}
+bool Advances(GateState state) { return In(state, {GateState::kAdvance, GateState::kLateAdvance}); }
+bool RollsBack(GateState state) {
+  return In(state, {GateState::kRollback, GateState::kPause, GateState::kLateNotifyRollback});
+}
 
 std::optional<GateResult> MakeGate(GateState state) {
   GateResult result;
   result.sentence = "mismatches: the gate's sentence.";
+  if (state == GateState::kNone) return std::nullopt;
   CheckResult check;
   check.check = "mismatches";
   check.sentence = result.sentence;
-  switch (state) {
-    case GateState::kNone:
-      return std::nullopt;
-    case GateState::kHold:
-      result.verdict = Verdict::kHold;
-      break;
-    case GateState::kAdvance:
-      result.verdict = check.verdict = Verdict::kAdvance;
-      break;
-    case GateState::kRollback:
-    case GateState::kPause:
-    case GateState::kNotify:
-      result.verdict = check.verdict = Verdict::kRollBack;
-      result.action = state == GateState::kRollback ? BreachAction::kRollback
-                      : state == GateState::kPause  ? BreachAction::kPause
-                                                    : BreachAction::kNotify;
-      break;
+  if (Advances(state)) result.verdict = check.verdict = Verdict::kAdvance;
+  if (RollsBack(state)) {
+    result.verdict = check.verdict = Verdict::kRollBack;
+    result.action = state == GateState::kPause ? BreachAction::kPause : BreachAction::kRollback;
   }
+  result.deadline_passed = IsLate(state);
   result.checks.push_back(check);
+  if (Notifies(state)) {
+    // Neither of the first two is announced.
+    for (const char* name : {"advisory", "unsure", "latency"}) {
+      CheckResult notifies;
+      notifies.check = name;
+      notifies.on_breach = BreachAction::kNotify;
+      notifies.verdict = Verdict::kRollBack;
+      notifies.sentence = absl::StrCat(name, ": the check's sentence.");
+      result.checks.push_back(notifies);
+    }
+    result.checks[1].advisory = true;
+    result.checks[2].verdict = Verdict::kHold;
+  }
   return result;
 }
 
@@ -163,6 +202,8 @@ struct Outcome {
   bool new_generation = false;
   bool via = false;
   bool restart = false;
+  bool escalates = false;
+  std::string notified;
   bool operator==(const Outcome&) const = default;
 };
 
@@ -171,7 +212,7 @@ void PrintTo(const Outcome& o, std::ostream* out) {
        << RunStateName(o.run_state) << " step " << o.step << " target "
        << (o.stage ? StageName(*o.stage) : "none") << " " << o.weight
        << (o.new_generation ? " new generation" : "") << (o.via ? " via" : "")
-       << (o.restart ? " restart" : "");
+       << (o.restart ? " restart" : "") << (o.escalates ? " escalates" : "") << " notifies " << o.notified;
 }
 
 Outcome Observe(const absl::StatusOr<std::optional<Transition>>& result) {
@@ -189,12 +230,14 @@ Outcome Observe(const absl::StatusOr<std::optional<Transition>>& result) {
   outcome.new_generation = transition.new_generation;
   outcome.via = transition.via.has_value();
   outcome.restart = transition.restart_evidence;
+  outcome.escalates = transition.action == "escalate";
+  outcome.notified = transition.notified_check;
   return outcome;
 }
 
-constexpr Outcome kRefused = {.code = absl::StatusCode::kFailedPrecondition};
-constexpr Outcome kMalformed = {.code = absl::StatusCode::kInvalidArgument};
-constexpr Outcome kNothing = {};
+const Outcome kRefused = {.code = absl::StatusCode::kFailedPrecondition};
+const Outcome kMalformed = {.code = absl::StatusCode::kInvalidArgument};
+const Outcome kNothing = {};
 
 bool In(RunState state, std::initializer_list<RunState> states) {
   return std::find(states.begin(), states.end(), state) != states.end();
@@ -202,8 +245,7 @@ bool In(RunState state, std::initializer_list<RunState> states) {
 
 // The gate lets a person go on: it says so itself, or it holds and is overridden.
 bool GateLetsPass(const Cell& cell) {
-  if (cell.gate == GateState::kAdvance) return true;
-  return cell.override_gate && (cell.gate == GateState::kNone || cell.gate == GateState::kHold);
+  return Advances(cell.gate) || (cell.override_gate && (cell.gate == GateState::kNone || Holds(cell.gate)));
 }
 
 Outcome GoOn(const Cell& cell) {
@@ -244,7 +286,7 @@ Outcome Resume(const Cell& cell) {
   if (at.stage == Stage::kOff) return BeginAnew();
   if (!rolled_back) {
     if (at.step > 5) return kRefused;
-    const bool breached = cell.gate >= GateState::kRollback;
+    const bool breached = RollsBack(cell.gate);
     if (breached && !cell.reason) return kRefused;
     return {.changes = true, .run_state = RunState::kRunning, .step = at.step, .restart = breached};
   }
@@ -313,36 +355,55 @@ TEST(TransitionTest, EveryCommandEverywhere) {
       ++cells;
     }
   });
-  EXPECT_EQ(cells, 16 * 5 * 2 * 6 * 2 * 2 * 6);
+  EXPECT_EQ(cells, 16 * 5 * 2 * 10 * 2 * 2 * 6);
+}
+
+// What the verdict itself leads to, whatever is late or to be announced.
+Outcome MovedBy(const Cell& cell) {
+  const bool under_way = In(cell.run_state, {RunState::kRunning, RunState::kPaused, RunState::kSucceeded});
+  Outcome outcome = kNothing;
+  if (Advances(cell.gate) && cell.position.step != 2 && cell.position.step != 4) outcome = GoOn(cell);
+  if (In(cell.gate, {GateState::kRollback, GateState::kLateNotifyRollback}) && under_way)
+    outcome = GoBack(cell);
+  if (cell.gate == GateState::kPause && In(cell.run_state, {RunState::kRunning, RunState::kSucceeded})) {
+    outcome = {.changes = true, .run_state = RunState::kPaused, .step = cell.position.step};
+  }
+  return outcome == kRefused ? kNothing : outcome;  // a verdict is never refused
+}
+
+// A rollback outranks all, then an advance; then a breach is announced, once; then a deadline escalates.
+Outcome ExpectedOfVerdict(const Cell& cell, bool notified) {
+  const int step = cell.position.step;
+  const bool under_way = In(cell.run_state, {RunState::kRunning, RunState::kPaused, RunState::kSucceeded});
+  if (const Outcome moved = MovedBy(cell); moved.changes) return moved;
+  if (cell.pending) return kNothing;  // the step has been left
+  if (Notifies(cell.gate) && under_way && !notified) {
+    return {.changes = true, .run_state = cell.run_state, .step = step, .notified = "latency"};
+  }
+  const bool manual = step == 2 || step == 4;
+  const bool not_passed = Holds(cell.gate) || (Advances(cell.gate) && manual);
+  if (IsLate(cell.gate) && not_passed && cell.run_state == RunState::kRunning && HasDeadline(step)) {
+    return {.changes = true, .run_state = RunState::kPaused, .step = step, .escalates = true};
+  }
+  return kNothing;
 }
 
 TEST(TransitionTest, EveryVerdictEverywhere) {
+  int escalations = 0, notifications = 0;
   ForEachCell([&](const Cell& cell) {
     if (cell.gate == GateState::kNone || cell.override_gate || cell.reason) return;
-    const Migration migration = MakeMigration(cell.position, cell.run_state, cell.pending);
-    const auto result = Plan(migration, GateVerdict{*MakeGate(cell.gate)}, nullptr, kNow);
-    const bool under_way = In(cell.run_state, {RunState::kRunning, RunState::kPaused, RunState::kSucceeded});
-    Outcome expected = kNothing;
-    switch (cell.gate) {
-      case GateState::kNone:
-      case GateState::kHold:
-      case GateState::kNotify:
-        break;
-      case GateState::kAdvance:
-        if (cell.position.step != 2 && cell.position.step != 4) expected = GoOn(cell);
-        break;
-      case GateState::kRollback:
-        if (under_way) expected = GoBack(cell);
-        break;
-      case GateState::kPause:
-        if (In(cell.run_state, {RunState::kRunning, RunState::kSucceeded})) {
-          expected = {.changes = true, .run_state = RunState::kPaused, .step = cell.position.step};
-        }
-        break;
+    for (const bool notified : {false, true}) {
+      Migration migration = MakeMigration(cell.position, cell.run_state, cell.pending);
+      if (notified) migration.notified_checks = {"another", "latency"};
+      const auto result = Plan(migration, GateVerdict{*MakeGate(cell.gate)}, nullptr, kNow);
+      const Outcome expected = ExpectedOfVerdict(cell, notified);
+      ASSERT_EQ(Observe(result), expected) << cell.Name() << (notified ? ", notified" : "");
+      escalations += expected.escalates ? 1 : 0;
+      notifications += expected.notified.empty() ? 0 : 1;
     }
-    if (expected == kRefused) expected = kNothing;  // a verdict is never refused
-    ASSERT_EQ(Observe(result), expected) << cell.Name();
   });
+  EXPECT_GT(escalations, 20);
+  EXPECT_GT(notifications, 50);
 }
 
 TEST(TransitionTest, EveryWeightEverywhere) {
@@ -386,6 +447,12 @@ void CheckInvariants(const Cell& cell, const Migration& migration, const Transit
   EXPECT_FALSE(transition.reason.empty());
   EXPECT_FALSE(transition.action.empty());
   EXPECT_LT(transition.step, static_cast<int>(migration.plan.steps.size()) + 1);
+  EXPECT_EQ(transition.action == "notify", !transition.notified_check.empty());
+  if (transition.action == "notify" || transition.action == "escalate") {
+    EXPECT_FALSE(transition.target.has_value());
+    EXPECT_FALSE(transition.restart_evidence);
+    EXPECT_EQ(transition.step, migration.step);
+  }
   if (!transition.target) {
     EXPECT_FALSE(transition.via.has_value());
     EXPECT_FALSE(transition.new_generation);
@@ -433,7 +500,7 @@ TEST(TransitionTest, InvariantsHoldEverywhere) {
     SCOPED_TRACE(cell.Name());
     const Migration migration = MakeMigration(cell.position, cell.run_state, cell.pending);
     const std::optional<GateResult> gate = MakeGate(cell.gate);
-    const bool certified = cell.gate == GateState::kAdvance || (cell.override_gate && cell.reason);
+    const bool certified = Advances(cell.gate) || (cell.override_gate && cell.reason);
     std::vector<Trigger> triggers;
     for (const CommandKind kind : kAllCommands) {
       Command command = MakeCommand(cell, kind);
@@ -676,9 +743,26 @@ TEST(TransitionTest, TransitionsCarryReasonAndEvidence) {
   const auto verdict = Plan(migration, GateVerdict{*MakeGate(GateState::kRollback)}, nullptr, kNow);
   EXPECT_EQ((*verdict)->reason, "mismatches: the gate's sentence.");
   EXPECT_EQ((*verdict)->evidence->verdict, Verdict::kRollBack);
+  const auto notified = Plan(migration, GateVerdict{*MakeGate(GateState::kNotify)}, nullptr, kNow);
+  EXPECT_EQ((*notified)->reason, "latency: the check's sentence.");
+  EXPECT_EQ((*notified)->evidence->verdict, Verdict::kHold);
   const auto by_hand = Plan(migration, Command{.kind = CommandKind::kRollback}, nullptr, kNow);
   EXPECT_EQ((*by_hand)->reason, "rolled back by hand from CANARY_READ with 1 % of reads");
   EXPECT_FALSE((*by_hand)->evidence.has_value());
+}
+
+TEST(TransitionTest, EscalationsNameTheStepTheDeadlineAndWhatIsMissing) {
+  const auto reason = [](const Position& position, GateState gate) {
+    const Migration migration = MakeMigration(position, RunState::kRunning, false);
+    const auto result = Plan(migration, GateVerdict{*MakeGate(gate)}, nullptr, kNow);
+    return result.ok() && result->has_value() ? (*result)->reason : "";
+  };
+  EXPECT_EQ(reason(kPositions[2], GateState::kLateHold),
+            "the deadline of step 2 of 6 (SHADOW_READ), 2h, has passed: mismatches: the gate's sentence.");
+  EXPECT_EQ(
+      reason(kPositions[3], GateState::kLateAdvance),
+      "the deadline of step 3 of 6 (SHADOW_READ), 2h, has passed: it is left by hand only, and nobody has. "
+      "mismatches: the gate's sentence.");
 }
 
 }  // namespace
