@@ -4,8 +4,11 @@
 #include <numeric>
 
 #include "core/base/check.h"
+#include "core/domain/bucketing.h"
 
 namespace lockstep::domain {
+
+uint64_t SubjectHash(uint64_t salt_seed, absl::string_view subject) { return KeyHash(~salt_seed, subject); }
 
 void SlotCounts::Add(size_t slot, uint64_t count) {
   LOCKSTEP_CHECK(slot < kSlots, "no such slot");

@@ -3,8 +3,7 @@
 // subject is the routing key, unless the service names another (a tenant, say).
 //
 // Two names for a subject travel, neither of which leads back to it:
-//   hash: XXH3-64 of the subject, seeded with the routing state's salt seed; only what a sketch and a slot
-//         keep of it
+//   hash: SubjectHash; only what a sketch and a slot keep of it
 //   id:   a keyed digest, the same on all instances; sent for affected subjects only, and they are few
 //
 // Merging is adding: associative and commutative, bit for bit. Thread-compatible.
@@ -16,9 +15,15 @@
 #include <map>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "core/domain/distinct_sketch.h"
 
 namespace lockstep::domain {
+
+// XXH3-64 of the subject, seeded with the complement of the routing state's salt seed. Not the hash that
+// decides a key's bucket: the keys of a canary of 1 % agree in the first bits of that one, and a sketch would
+// find next to nobody among them.
+uint64_t SubjectHash(uint64_t salt_seed, absl::string_view subject);
 
 // Counts by the last 6 bits of the subject's hash, from which the dispersion is estimated. Empty or kSlots
 // long.
