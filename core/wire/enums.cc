@@ -59,6 +59,18 @@ v1::Metric ToProto(domain::Metric metric) {
       return v1::METRIC_ERROR_RATIO;
     case domain::Metric::kMirrorFailureRatio:
       return v1::METRIC_MIRROR_FAILURE_RATIO;
+    case domain::Metric::kPairedErrorRatio:
+      return v1::METRIC_PAIRED_ERROR_RATIO;
+    case domain::Metric::kLatency:
+      return v1::METRIC_LATENCY;
+    case domain::Metric::kPairedLatency:
+      return v1::METRIC_PAIRED_LATENCY;
+    case domain::Metric::kOutstandingRepairs:
+      return v1::METRIC_OUTSTANDING_REPAIRS;
+    case domain::Metric::kCoverage:
+      return v1::METRIC_COVERAGE;
+    case domain::Metric::kThroughputShare:
+      return v1::METRIC_THROUGHPUT_SHARE;
   }
   LOCKSTEP_CHECK(false, "no such Metric");
 }
@@ -194,7 +206,7 @@ std::optional<domain::Stage> EnumFromProto(v1::Stage stage) {
 std::optional<domain::Side> EnumFromProto(v1::Side side) { return Inverse(side, domain::Side::kNew); }
 
 std::optional<domain::Metric> EnumFromProto(v1::Metric metric) {
-  return Inverse(metric, domain::Metric::kMirrorFailureRatio);
+  return Inverse(metric, domain::Metric::kThroughputShare);
 }
 
 std::optional<domain::BreachAction> EnumFromProto(v1::BreachAction action) {

@@ -1,6 +1,12 @@
 #include "core/wire/gate.h"
 
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "core/wire/enums.h"
+#include "core/wire/resource_name.h"
 #include "core/wire/timestamps.h"
 
 namespace lockstep::wire {
@@ -28,6 +34,16 @@ v1::CheckResult ToProto(const domain::CheckResult& result) {
   out.set_log_threshold_advance(result.log_threshold_advance);
   if (result.needed_more.has_value()) out.set_needed_more(*result.needed_more);
   out.set_sentence(result.sentence);
+  out.set_field(result.field);
+  out.set_quantile(result.quantile);
+  out.set_affected_subjects(result.affected_subjects);
+  out.set_affected_subjects_baseline(result.affected_subjects_baseline);
+  out.set_distinct_subjects(result.distinct_subjects);
+  out.set_dispersion(result.dispersion);
+  if (result.onset.has_value()) *out.mutable_onset_time() = wire::ToProto(*result.onset);
+  if (result.eta.has_value()) *out.mutable_eta() = wire::ToProto(*result.eta);
+  out.set_will_not_resolve(result.will_not_resolve);
+  out.set_rising(result.rising);
   return out;
 }
 
@@ -54,6 +70,17 @@ domain::CheckResult ReadCheckResult(const v1::CheckResult& result, const FieldPa
   out.log_threshold_advance = result.log_threshold_advance();
   if (result.has_needed_more()) out.needed_more = result.needed_more();
   out.sentence = result.sentence();
+  out.field = result.field();
+  out.quantile = result.quantile();
+  out.affected_subjects = result.affected_subjects();
+  out.affected_subjects_baseline = result.affected_subjects_baseline();
+  out.distinct_subjects = result.distinct_subjects();
+  // 0 in records of versions that divided by nothing.
+  if (result.dispersion() != 0) out.dispersion = result.dispersion();
+  if (result.has_onset_time()) out.onset = ReadTime(result.onset_time(), path / "onset_time", violations);
+  if (result.has_eta()) out.eta = ReadDuration(result.eta(), path / "eta", violations);
+  out.will_not_resolve = result.will_not_resolve();
+  out.rising = result.rising();
   return out;
 }
 
@@ -72,6 +99,11 @@ v1::GateResult ToProto(const domain::GateResult& result, absl::Time evaluate_tim
   out.set_action(ToProto(result.action));
   out.set_sentence(result.sentence);
   SetTime(evaluate_time, out, &v1::GateResult::mutable_evaluate_time);
+  out.set_log_evidence_rollback(result.log_evidence_rollback);
+  out.set_log_threshold_rollback(result.log_threshold_rollback);
+  for (const std::string& field : result.suspect_fields) out.add_suspect_fields(ToValidUtf8(field));
+  out.set_evidence_restarts(result.evidence_restarts);
+  out.set_deadline_passed(result.deadline_passed);
   return out;
 }
 
@@ -87,7 +119,34 @@ domain::GateResult ReadGateResult(const v1::GateResult& result, const FieldPath&
   out.bake_remaining = ReadDuration(result.bake_remaining(), path / "bake_remaining", violations);
   out.action = ReadEnum(result.action(), path / "action", violations);
   out.sentence = result.sentence();
+  out.log_evidence_rollback = result.log_evidence_rollback();
+  out.log_threshold_rollback = result.log_threshold_rollback();
+  out.suspect_fields = {result.suspect_fields().begin(), result.suspect_fields().end()};
+  out.evidence_restarts = result.evidence_restarts();
+  out.deadline_passed = result.deadline_passed();
   return out;
+}
+
+absl::StatusOr<ExplainGateRequest> ExplainGateFromProto(const v1::ExplainGateRequest& request,
+                                                        absl::Time now) {
+  Violations violations;
+  const FieldPath root;
+  ExplainGateRequest out;
+  CheckMigrationName(root / "name", request.name(), violations);
+  out.name = request.name();
+  if (request.has_time()) out.time = ReadTime(request.time(), root / "time", violations);
+  if (out.time.has_value() && *out.time > now) {
+    violations.Add(
+        root / "time",
+        absl::StrCat(absl::FormatTime(*out.time, absl::UTCTimeZone()), " is ahead of the server's clock, ",
+                     absl::FormatTime(now, absl::UTCTimeZone()), "; leave it out to ask for now"));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
+  return out;
+}
+
+absl::Status ValidateExportEvidenceRequest(const v1::ExportEvidenceRequest& request) {
+  return ValidateMigrationName("name", request.name());
 }
 
 }  // namespace lockstep::wire

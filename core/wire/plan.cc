@@ -1,8 +1,10 @@
 #include "core/wire/plan.h"
 
 #include <algorithm>
+#include <string>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/wire/enums.h"
 #include "core/wire/timestamps.h"
@@ -21,6 +23,8 @@ v1::Check ToProto(const domain::Check& check) {
   out.set_field(check.field);
   out.set_advisory(check.advisory);
   out.set_on_breach(wire::ToProto(check.on_breach));
+  out.set_quantile(check.quantile);
+  out.set_limit(check.limit);
   return out;
 }
 
@@ -31,6 +35,15 @@ v1::PlanStep ToProto(const domain::PlanStep& step) {
   *out.mutable_min_bake() = wire::ToProto(step.min_bake);
   for (const domain::Check& check : step.checks) *out.add_checks() = ToProto(check);
   out.set_manual(step.manual);
+  if (step.deadline != absl::ZeroDuration()) *out.mutable_deadline() = wire::ToProto(step.deadline);
+  return out;
+}
+
+v1::TelemetryLimits ToProto(const domain::TelemetryLimits& limits) {
+  v1::TelemetryLimits out;
+  out.set_max_not_comparable(limits.max_not_comparable);
+  out.set_max_share_skew(limits.max_share_skew);
+  *out.mutable_stale_after() = wire::ToProto(limits.stale_after);
   return out;
 }
 
@@ -51,6 +64,8 @@ domain::Check ReadCheck(const v1::Check& check, const FieldPath& path, Violation
   out.field = check.field();
   out.advisory = check.advisory();
   out.on_breach = ReadEnum(check.on_breach(), path / "on_breach", violations);
+  out.quantile = check.quantile();
+  out.limit = check.limit();
   return out;
 }
 
@@ -64,7 +79,35 @@ domain::PlanStep ReadStep(const v1::PlanStep& step, const FieldPath& path, Viola
     out.checks.push_back(ReadCheck(step.checks(i), path.At("checks", i), violations));
   }
   out.manual = step.manual();
+  out.deadline = ReadPeriod(step.deadline(), path / "deadline", violations);
   return out;
+}
+
+domain::TelemetryLimits ReadTelemetryLimits(const v1::TelemetryLimits& limits, const FieldPath& path,
+                                            Violations& violations) {
+  domain::TelemetryLimits out;
+  if (limits.max_not_comparable() != 0) out.max_not_comparable = limits.max_not_comparable();
+  if (limits.max_share_skew() != 0) out.max_share_skew = limits.max_share_skew();
+  if (limits.has_stale_after()) {
+    out.stale_after = ReadPeriod(limits.stale_after(), path / "stale_after", violations);
+  }
+  return out;
+}
+
+// What the API demands beyond domain::ValidatePlan; `path` is the plan's.
+void CheckNames(const domain::MigrationPlan& plan, const FieldPath& path, Violations& violations) {
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const FieldPath step_path = path.At("steps", i);
+    for (size_t j = 0; j < plan.steps[i].checks.size(); ++j) {
+      const FieldPath check_path = step_path.At("checks", j);
+      CheckName(check_path / "name", plan.steps[i].checks[j].name, violations);
+    }
+  }
+  for (size_t i = 0; i < plan.expected_services.size(); ++i) {
+    const FieldPath service_path = path.At("expected_services", i);
+    CheckLength(service_path / "service", plan.expected_services[i].service,
+                {.min = 1, .max = kMaxServiceCharacters}, violations);
+  }
 }
 
 }  // namespace
@@ -80,6 +123,7 @@ v1::Plan ToProto(const domain::MigrationPlan& plan) {
     added->set_min_instances(service.min_instances);
   }
   *out.mutable_cool_down() = ToProto(plan.cool_down);
+  *out.mutable_telemetry_limits() = ToProto(plan.telemetry_limits);
   return out;
 }
 
@@ -95,26 +139,24 @@ domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Viol
     out.expected_services.push_back({service.service(), service.min_instances()});
   }
   out.cool_down = ReadPeriod(plan.cool_down(), path / "cool_down", violations);
+  out.telemetry_limits = ReadTelemetryLimits(plan.telemetry_limits(), path / "telemetry_limits", violations);
   return out;
 }
 
 void CheckPlan(const domain::MigrationPlan& plan, const domain::Contract& contract, Violations& violations) {
   const FieldPath root;
-  const FieldPath path = root / "plan";
-  for (size_t i = 0; i < plan.steps.size(); ++i) {
-    const FieldPath step_path = path.At("steps", i);
-    for (size_t j = 0; j < plan.steps[i].checks.size(); ++j) {
-      const FieldPath check_path = step_path.At("checks", j);
-      CheckName(check_path / "name", plan.steps[i].checks[j].name, violations);
-    }
-  }
-  for (size_t i = 0; i < plan.expected_services.size(); ++i) {
-    const FieldPath service_path = path.At("expected_services", i);
-    CheckLength(service_path / "service", plan.expected_services[i].service,
-                {.min = 1, .max = kMaxServiceCharacters}, violations);
-  }
+  CheckNames(plan, root / "plan", violations);
   for (const domain::Violation& violation : domain::ValidatePlan(plan, contract)) {
     violations.Add(violation.path, violation.message);
+  }
+}
+
+void CheckPlan(const domain::MigrationPlan& plan, const FieldPath& parent, Violations& violations) {
+  CheckNames(plan, parent / "plan", violations);
+  const std::string prefix = parent.ToString();
+  for (const domain::Violation& violation : domain::ValidatePlan(plan)) {
+    violations.Add(prefix.empty() ? violation.path : absl::StrCat(prefix, ".", violation.path),
+                   violation.message);
   }
 }
 
