@@ -3,155 +3,354 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
+#include "core/domain/gate_words.h"
 #include "core/domain/log_math.h"
+#include "core/domain/metric_evidence.h"
+#include "core/domain/records.h"
 
 namespace lockstep::domain {
 namespace {
 
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 
-// Stands for "no floor": a rate that nothing can be shown to be below, so that the ratio alone has to
-// convince.
-constexpr double kNoFloor = 1e-12;
+// Fewer say nothing about a share.
+constexpr uint64_t kLeastReadsForShare = 1000;
+constexpr uint64_t kLeastComparisonsForShare = 100;
+constexpr double kFieldFalseDiscoveryRate = 0.05;
+// Below it the pace of the evidence says nothing about when it gets there.
+constexpr double kLeastLogEvidenceForPace = 1;
 
-// The evidence functions fail only on budgets and alphas that ValidatePlan refuses.
 template <typename T>
 T ValueOf(absl::StatusOr<T> value) {
   LOCKSTEP_CHECK(value.ok(), std::string(value.status().message()).c_str());
   return *std::move(value);
 }
 
-// 1240 -> "1,240".
-std::string Count(uint64_t n) {
-  std::string digits = absl::StrCat(n);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
-  return digits;
+bool IsLevel(const Check& check) { return RowOf(check.metric).family == MetricFamily::kLevel; }
+
+// The factor by which the odds of being served by new differ from the configured ones, at least 1.
+std::optional<double> ShareSkew(uint64_t new_reads, uint64_t old_reads,
+                                const std::optional<double>& configured) {
+  if (!configured || new_reads + old_reads < kLeastReadsForShare) return std::nullopt;
+  // Half a read more on each side, so that none at all is not infinitely far off.
+  const double odds = (static_cast<double>(new_reads) + 0.5) / (static_cast<double>(old_reads) + 0.5);
+  const double skew = odds / (*configured / (1 - *configured));
+  return std::max(skew, 1 / skew);
 }
 
-// A rate with two significant digits (three from 10 % on): 0.0824 -> "8.2 %".
-std::string Percent(double rate) {
-  const double percent = rate * 100;
-  if (!(percent > 0)) return "0 %";
-  const int magnitude = static_cast<int>(std::floor(std::log10(percent)));
-  std::string text = absl::StrFormat("%.*f", std::clamp(1 - magnitude, magnitude == 1 ? 1 : 0, 12), percent);
-  if (text.find('.') != std::string::npos) {
-    text.erase(text.find_last_not_of('0') + 1);
-    if (text.back() == '.') text.pop_back();
-  }
-  return absl::StrCat(text, " %");
-}
-
-// How a metric is spoken of.
-struct MetricWords {
-  absl::string_view rate;      // "the mismatch rate"
-  absl::string_view trials;    // "comparisons"
-  absl::string_view happened;  // what the events did: "differ"
+// The part of a verdict that takes no words.
+struct CheckDecision {
+  double log_rollback = kNoEvidence;
+  double log_advance = kNoEvidence;
+  Verdict verdict = Verdict::kHold;
 };
 
-MetricWords WordsOf(Metric metric) {
-  switch (metric) {
-    case Metric::kMismatchRatio:
-      return {"the mismatch rate", "comparisons", "differ"};
-    case Metric::kErrorRatio:
-      return {"the error rate", "reads served by the new side", "failed"};
-    case Metric::kMirrorFailureRatio:
-      return {"the rate of failed mirror writes", "mirror writes", "failed"};
-  }
-  return {};
-}
+}  // namespace
 
-std::string NullHypothesis(const Check& check) {
-  const MetricWords words = WordsOf(check.metric);
-  if (check.metric == Metric::kErrorRatio) {
-    return absl::StrFormat("the new side fails at most %g times as often as the old side",
-                           ErrorEvidence::kRollbackLambda);
-  }
-  return absl::StrCat(words.rate, check.field.empty() ? "" : absl::StrCat(" of field '", check.field, "'"),
-                      " is at most ", Percent(check.budget));
-}
+struct GateEvidence::State {
+  // What each check has to reach, as error probabilities and as natural logarithms.
+  struct Thresholds {
+    double alpha_rollback = 0;  // of one check alone
+    double alpha_advance = 0;
+    double log_rollback = 0;  // ln(1 / alpha_rollback)
+    double log_advance = 0;
+    double log_joint_rollback = 0;  // of the mean of all
+  };
+  struct Breach {
+    BreachAction action;
+    bool single;  // one check alone is breached
+  };
 
-absl::string_view Consequence(const CheckResult& result) {
-  if (result.advisory) return "advisory only";
-  switch (result.on_breach) {
-    case BreachAction::kRollback:
-      return "roll back";
-    case BreachAction::kPause:
-      return "pause";
-    case BreachAction::kNotify:
-      return "notify, and hold";
-  }
-  return "";
-}
+  State(std::shared_ptr<const MigrationPlan> the_plan, const EvidenceEpoch& the_epoch, int first_step);
 
-std::string Sentence(const Check& check, const CheckResult& result) {
-  const MetricWords words = WordsOf(check.metric);
-  const bool is_ratio = check.metric == Metric::kErrorRatio;
-  if (result.total == 0 && result.verdict == Verdict::kHold) {
-    return absl::StrCat(
-        check.name, ": no ", words.trials, " yet",
-        result.needed_more ? absl::StrCat("; needs ", Count(*result.needed_more), " clean ones") : "", ".");
-  }
-  const bool breached = result.verdict == Verdict::kRollBack;
-  std::string text =
-      absl::StrCat(check.name, ": ", Count(result.bad), " of ", Count(result.total), " ", words.trials, " ",
-                   words.happened, check.field.empty() ? "" : absl::StrCat(" in '", check.field, "'"), " (",
-                   Percent(result.estimate), breached ? ", at least " : ", at most ",
-                   Percent(breached ? result.lower : result.upper), ")");
-  if (is_ratio) {
-    absl::StrAppend(&text, ", of those served by the old side ", Count(result.bad_baseline), " of ",
-                    Count(result.total_baseline));
-  }
-  const std::string bound =
-      absl::StrCat(is_ratio ? "the floor is " : "the budget is ", Percent(result.budget));
-  switch (result.verdict) {
-    case Verdict::kRollBack:
-      return absl::StrCat(text, ", ", bound, ": ", Consequence(result), ".");
-    case Verdict::kAdvance:
-      return absl::StrCat(text, ", ", bound, ": passed.");
-    case Verdict::kHold:
-      break;
-  }
-  if (!result.needed_more.has_value()) {
-    return absl::StrCat(text, ", ", bound, ": will not resolve, the rate is about the bound or above it.");
-  }
-  return absl::StrCat(text, ", ", bound, ": needs ", Count(*result.needed_more), " more clean ",
-                      is_ratio ? "reads" : words.trials, ".");
-}
+  const PlanStep& step_plan() const { return plan->steps[static_cast<size_t>(step)]; }
+  const MetricEvidence* FindMetric(const Check& check) const;
+  void BeginStep(int next, absl::Time start);
+  CheckDecision Decide(const Check& check, const EvaluationContext& context) const;
+  CheckResult DecideLevel(const Check& check, const EvaluationContext& context) const;
+  std::vector<CheckDecision> DecideAll(const EvaluationContext& context) const;
+  double JointLogEvidence(const std::vector<CheckDecision>& decisions, BreachAction gravest_down_to) const;
+  std::optional<Breach> FindBreach(const std::vector<CheckDecision>& decisions) const;
+  bool AllPass(const std::vector<CheckDecision>& decisions) const;
+  std::vector<Guard> OpenGuards(const EvaluationContext& context) const;
+  Verdict Overall(const std::optional<Breach>& breach, const std::vector<CheckDecision>& decisions,
+                  bool guarded, absl::Duration bake_remaining) const;
+  CheckResult Explain(const Check& check, const CheckDecision& decision,
+                      const EvaluationContext& context) const;
+  std::string BreachSentence(const GateResult& result, const Breach& breach) const;
+  std::vector<std::string> SuspectFields() const;
 
-// The gravest action whose checks' joint evidence is a breach; nothing if none is.
-struct Breach {
-  BreachAction action;
-  bool single;  // one check alone is breached
+  std::shared_ptr<const MigrationPlan> plan;
+  EvidenceEpoch epoch;
+  int step = -1;
+  Thresholds thresholds;
+  size_t binding_nulls = 0;  // M
+  std::vector<MetricEvidence> metrics;
+  LatencyEdges latency_edges;
+  absl::Time last_bucket = absl::InfinitePast();
+  // Of the present step.
+  uint64_t new_reads = 0, old_reads = 0, compared = 0, not_comparable = 0;
+  // Of the epoch: mismatches by field, and the records they concern.
+  WindowStats by_field;
+  SubjectCounter comparisons;
 };
 
-std::optional<Breach> FindBreach(const std::vector<CheckResult>& checks, double log_weight,
-                                 double log_threshold) {
-  // The gravest first: the evidence of checks that would roll back also counts for a pause.
+GateEvidence::State::State(std::shared_ptr<const MigrationPlan> the_plan, const EvidenceEpoch& the_epoch,
+                           int first_step)
+    : plan(std::move(the_plan)), epoch(the_epoch) {
+  LOCKSTEP_CHECK(first_step >= 0 && static_cast<size_t>(first_step) < plan->steps.size(),
+                 "the plan has no such step");
+  struct Use {
+    Check check;
+    int steps = 0;  // from the first one of this epoch on
+    bool binding = false;
+  };
+  std::vector<Use> uses;
+  for (size_t i = 0; i < plan->steps.size(); ++i) {
+    std::vector<size_t> in_this_step;
+    for (const Check& check : plan->steps[i].checks) {
+      if (IsLevel(check)) continue;
+      auto use = std::find_if(uses.begin(), uses.end(),
+                              [&](const Use& u) { return NullHypothesis(u.check) == NullHypothesis(check); });
+      if (use == uses.end()) use = uses.insert(uses.end(), Use{check});
+      use->binding = use->binding || !check.advisory;
+      const auto index = static_cast<size_t>(use - uses.begin());
+      const bool counted = std::count(in_this_step.begin(), in_this_step.end(), index) > 0;
+      if (static_cast<int>(i) >= first_step && !counted) ++use->steps;
+      in_this_step.push_back(index);
+    }
+  }
+  for (const Use& use : uses) {
+    metrics.emplace_back(use.check, std::max(0, use.steps - 1));
+    if (use.binding) ++binding_nulls;
+  }
+  const double halvings = std::ldexp(1.0, -static_cast<int>(std::min<uint32_t>(epoch.restarts, 1000)));
+  const double nulls = static_cast<double>(std::max<size_t>(1, binding_nulls));
+  const double steps = static_cast<double>(plan->steps.size());
+  thresholds.alpha_rollback = plan->alpha_rollback * halvings / nulls;
+  thresholds.alpha_advance = plan->alpha_advance * halvings / steps;
+  thresholds.log_joint_rollback = -std::log(plan->alpha_rollback * halvings);
+  thresholds.log_rollback = thresholds.log_joint_rollback + std::log(nulls);
+  thresholds.log_advance = -std::log(plan->alpha_advance * halvings) + std::log(steps);
+  BeginStep(first_step, epoch.start);
+}
+
+const MetricEvidence* GateEvidence::State::FindMetric(const Check& check) const {
+  const NullHypothesis null(check);
+  const auto found =
+      std::find_if(metrics.begin(), metrics.end(), [&](const MetricEvidence& m) { return m.null() == null; });
+  LOCKSTEP_CHECK(found != metrics.end(), "the check is not one of the plan's");
+  return &*found;
+}
+
+void GateEvidence::State::BeginStep(int next, absl::Time start) {
+  LOCKSTEP_CHECK(next >= 0 && static_cast<size_t>(next) < plan->steps.size(), "the plan has no such step");
+  step = next;
+  new_reads = old_reads = compared = not_comparable = 0;
+  for (MetricEvidence& metric : metrics) {
+    const auto& checks = step_plan().checks;
+    metric.BeginStep(start, std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
+                       return !IsLevel(check) && NullHypothesis(check) == metric.null();
+                     }));
+  }
+}
+
+CheckDecision GateEvidence::State::Decide(const Check& check, const EvaluationContext& context) const {
+  CheckDecision decision;
+  if (IsLevel(check)) {
+    decision.verdict = DecideLevel(check, context).verdict;
+    return decision;
+  }
+  const MetricEvidence& metric = *FindMetric(check);
+  decision.log_rollback = metric.LogRollback();
+  decision.log_advance = metric.LogAdvance();
+  if (decision.log_rollback >= thresholds.log_rollback) {
+    decision.verdict = Verdict::kRollBack;
+  } else if (decision.log_advance >= thresholds.log_advance && !metric.rising()) {
+    decision.verdict = Verdict::kAdvance;
+  }
+  return decision;
+}
+
+// The numbers and the verdict; a level is little more than that.
+CheckResult GateEvidence::State::DecideLevel(const Check& check, const EvaluationContext& context) const {
+  CheckResult result;
+  result.budget = check.limit;
+  bool passed = false;
+  if (check.metric == Metric::kOutstandingRepairs) {
+    result.bad = context.repairs.queued - std::min(context.repairs.queued, context.repairs.done);
+    result.estimate = static_cast<double>(result.bad);
+    passed = result.estimate <= check.limit;
+  } else if (check.metric == Metric::kCoverage) {
+    result.total = context.backfill.rows_to_copy;
+    result.bad = std::min(context.backfill.rows_copied, result.total);
+    result.estimate =
+        result.total == 0 ? 0 : static_cast<double>(result.bad) / static_cast<double>(result.total);
+    passed = result.total > 0 && result.estimate >= check.limit;
+  } else {
+    LOCKSTEP_CHECK(check.metric == Metric::kThroughputShare, "not a level");
+    result.bad = new_reads;
+    result.total = new_reads + old_reads;
+    const std::optional<double> skew = ShareSkew(new_reads, old_reads, context.configured_share);
+    result.estimate = skew.value_or(0);
+    passed = skew && *skew <= check.limit;
+  }
+  result.lower = result.upper = result.estimate;
+  result.verdict = passed ? Verdict::kAdvance : Verdict::kHold;
+  return result;
+}
+
+std::vector<CheckDecision> GateEvidence::State::DecideAll(const EvaluationContext& context) const {
+  std::vector<CheckDecision> decisions;
+  decisions.reserve(step_plan().checks.size());
+  for (const Check& check : step_plan().checks) decisions.push_back(Decide(check, context));
+  return decisions;
+}
+
+// ln of the mean over all nulls of the plan, counting those of this step's binding checks whose action is at
+// least as grave.
+double GateEvidence::State::JointLogEvidence(const std::vector<CheckDecision>& decisions,
+                                             BreachAction gravest_down_to) const {
+  std::vector<const MetricEvidence*> counted;
   double joint = kNoEvidence;
+  for (size_t i = 0; i < decisions.size(); ++i) {
+    const Check& check = step_plan().checks[i];
+    if (check.advisory || IsLevel(check) || check.on_breach > gravest_down_to) continue;
+    const MetricEvidence* metric = FindMetric(check);
+    if (std::count(counted.begin(), counted.end(), metric) > 0) continue;
+    counted.push_back(metric);
+    joint = LogAddExp(joint, decisions[i].log_rollback);
+  }
+  return joint - std::log(static_cast<double>(std::max<size_t>(1, binding_nulls)));
+}
+
+// The gravest action whose checks' joint evidence is a breach; nothing if none is. The evidence of checks
+// that would roll back also counts for a pause.
+std::optional<GateEvidence::State::Breach> GateEvidence::State::FindBreach(
+    const std::vector<CheckDecision>& decisions) const {
   for (const BreachAction action : {BreachAction::kRollback, BreachAction::kPause}) {
     bool single = false;
-    for (const CheckResult& check : checks) {
-      if (check.advisory || check.on_breach != action) continue;
-      joint = LogAddExp(joint, log_weight + check.log_evidence_rollback);
-      single = single || check.verdict == Verdict::kRollBack;
+    for (size_t i = 0; i < decisions.size(); ++i) {
+      const Check& check = step_plan().checks[i];
+      single = single ||
+               (!check.advisory && check.on_breach == action && decisions[i].verdict == Verdict::kRollBack);
     }
-    if (single || joint >= log_threshold) return Breach{action, single};
+    if (single || JointLogEvidence(decisions, action) >= thresholds.log_joint_rollback)
+      return Breach{action, single};
   }
   return std::nullopt;
 }
 
+bool GateEvidence::State::AllPass(const std::vector<CheckDecision>& decisions) const {
+  for (size_t i = 0; i < decisions.size(); ++i) {
+    if (!step_plan().checks[i].advisory && decisions[i].verdict != Verdict::kAdvance) return false;
+  }
+  return true;
+}
+
+std::vector<Guard> GateEvidence::State::OpenGuards(const EvaluationContext& context) const {
+  std::vector<Guard> guards = context.open_guards;
+  const TelemetryLimits& limits = plan->telemetry_limits;
+  const auto skew = ShareSkew(new_reads, old_reads, context.configured_share);
+  if (skew && *skew > limits.max_share_skew) {
+    const uint64_t reads = new_reads + old_reads;
+    guards.push_back(
+        {"share",
+         absl::StrFormat("the new side served %s of %s reads (%s) in this step, but %s are configured: some "
+                         "instance may not follow the routing.",
+                         CountInWords(new_reads), CountInWords(reads),
+                         PercentInWords(static_cast<double>(new_reads) / static_cast<double>(reads)),
+                         PercentInWords(*context.configured_share))});
+  }
+  if (compared >= kLeastComparisonsForShare &&
+      static_cast<double>(not_comparable) > limits.max_not_comparable * static_cast<double>(compared)) {
+    guards.push_back(
+        {"not_comparable",
+         absl::StrCat(CountInWords(not_comparable), " of ", CountInWords(compared),
+                      " comparisons in this step could not be made (errors, timeouts, races), at most ",
+                      PercentInWords(limits.max_not_comparable), " may be.")});
+  }
+  return guards;
+}
+
+Verdict GateEvidence::State::Overall(const std::optional<Breach>& breach,
+                                     const std::vector<CheckDecision>& decisions, bool guarded,
+                                     absl::Duration bake_remaining) const {
+  if (breach) return Verdict::kRollBack;
+  return AllPass(decisions) && !guarded && bake_remaining == absl::ZeroDuration() ? Verdict::kAdvance
+                                                                                  : Verdict::kHold;
+}
+
+CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision& decision,
+                                         const EvaluationContext& context) const {
+  CheckResult result = IsLevel(check) ? DecideLevel(check, context) : CheckResult();
+  result.check = check.name;
+  result.metric = check.metric;
+  result.field = check.field;
+  result.quantile = check.quantile;
+  result.verdict = decision.verdict;
+  result.advisory = check.advisory;
+  result.on_breach = check.on_breach;
+  result.null_hypothesis = NullHypothesisInWords(check);
+  if (IsLevel(check)) {
+    result.sentence = CheckSentence(check, result, std::nullopt, epoch.start);
+    return result;
+  }
+  const MetricEvidence& metric = *FindMetric(check);
+  const EventCount& reported = metric.counted().reported();
+  const EventCount& baseline = metric.counted_baseline().reported();
+  result.bad = reported.events;
+  result.total = reported.trials;
+  result.bad_baseline = baseline.events;
+  result.total_baseline = baseline.trials;
+  result.affected_subjects = metric.counted().affected_subjects();
+  result.affected_subjects_baseline = metric.counted_baseline().affected_subjects();
+  result.distinct_subjects = static_cast<uint64_t>(std::llround(metric.counted().distinct_subjects()));
+  result.dispersion = metric.dispersion();
+  const RateEvidence distinct = metric.counted().Distinct();
+  result.estimate = distinct.Estimate();
+  result.lower = ValueOf(distinct.Interval(thresholds.alpha_rollback)).lower;
+  result.upper = ValueOf(distinct.Interval(thresholds.alpha_advance)).upper;
+  result.budget = metric.null().bound;
+  result.log_evidence_rollback = decision.log_rollback;
+  result.log_evidence_advance = decision.log_advance;
+  result.log_threshold_rollback = thresholds.log_rollback;
+  result.log_threshold_advance = thresholds.log_advance;
+  const auto rise = metric.MostLikelyRise();
+  if (rise) result.onset = rise->since;
+  if (decision.verdict == Verdict::kHold) {
+    result.rising = metric.rising();
+    result.will_not_resolve = metric.WillNotResolve();
+    const absl::Duration elapsed = last_bucket + kTelemetryBucket - metric.scope_start();
+    if (!result.will_not_resolve) result.needed_more = metric.NeededMore(thresholds.log_advance);
+    if (result.needed_more && distinct.trials() > 0) {
+      result.eta = elapsed * (static_cast<double>(*result.needed_more) / distinct.trials());
+    }
+    if (!result.will_not_resolve && decision.log_advance > kLeastLogEvidenceForPace) {
+      const absl::Duration at_this_pace =
+          elapsed * ((thresholds.log_advance - decision.log_advance) / decision.log_advance);
+      result.eta = std::min(result.eta.value_or(absl::InfiniteDuration()),
+                            std::max(absl::ZeroDuration(), at_this_pace));
+    }
+  }
+  result.sentence = CheckSentence(check, result, rise, metric.scope_start());
+  return result;
+}
+
 // The breached check that speaks for the breach: the one with the most evidence among those with its action.
-std::string BreachSentence(const GateResult& result, const Breach& breach) {
+std::string GateEvidence::State::BreachSentence(const GateResult& result, const Breach& breach) const {
   const CheckResult* loudest = nullptr;
   for (const CheckResult& check : result.checks) {
-    if (check.advisory || check.on_breach > breach.action) continue;
-    if (breach.single && check.verdict != Verdict::kRollBack) continue;
+    if (check.advisory || check.on_breach > breach.action ||
+        RowOf(check.metric).family == MetricFamily::kLevel)
+      continue;
+    if (breach.single && (check.verdict != Verdict::kRollBack || check.on_breach != breach.action)) continue;
     if (loudest == nullptr || check.log_evidence_rollback > loudest->log_evidence_rollback) loudest = &check;
   }
   LOCKSTEP_CHECK(loudest != nullptr, "a breach without a check");
@@ -161,30 +360,36 @@ std::string BreachSentence(const GateResult& result, const Breach& breach) {
                       loudest->sentence);
 }
 
-std::string HoldSentence(const GateResult& result) {
-  std::vector<std::string> reasons;
-  for (const Guard& guard : result.guards) reasons.push_back(guard.sentence);
-  for (const CheckResult& check : result.checks) {
-    if (!check.advisory && check.verdict != Verdict::kAdvance) reasons.push_back(check.sentence);
+// The e-BH procedure (Wang and Ramdas, "False discovery rate control with e-values", 2022) over all declared
+// fields.
+std::vector<std::string> GateEvidence::State::SuspectFields() const {
+  double budget = 0;  // the smallest of this step
+  for (const Check& check : step_plan().checks) {
+    if (check.metric == Metric::kMismatchRatio && (budget == 0 || check.budget < budget))
+      budget = check.budget;
   }
-  if (result.bake_remaining > absl::ZeroDuration()) {
-    reasons.push_back(absl::StrCat("the step has ",
-                                   absl::FormatDuration(absl::Ceil(result.bake_remaining, absl::Seconds(1))),
-                                   " of its minimum bake time left."));
+  if (budget == 0) return {};
+  const double dispersion = comparisons.Dispersion();
+  std::vector<std::pair<double, std::string>> by_evidence;  // -ln E, so that the worst comes first
+  for (const auto& [field, counts] : by_field.fields()) {
+    if (field == WindowStats::kOtherFields) continue;
+    RateEvidence rate;
+    const double trials = static_cast<double>(comparisons.reported().trials) / dispersion;
+    const double events = static_cast<double>(counts.total()) / dispersion;
+    if (!rate.Add(std::min(events, trials), trials).ok()) continue;
+    by_evidence.emplace_back(-ValueOf(rate.LogUp(budget)), field);
   }
-  LOCKSTEP_CHECK(!reasons.empty(), "a hold without a reason");
-  if (reasons.size() == 1) return reasons[0];
-  return absl::StrCat(absl::StripSuffix(reasons[0], "."), " (and ", reasons.size() - 1, " more).");
+  std::sort(by_evidence.begin(), by_evidence.end());
+  const double hypotheses = static_cast<double>(std::max<size_t>(epoch.declared_fields, by_evidence.size()));
+  size_t discoveries = 0;
+  for (size_t k = 1; k <= by_evidence.size(); ++k) {
+    const double needed = std::log(hypotheses / (static_cast<double>(k) * kFieldFalseDiscoveryRate));
+    if (-by_evidence[k - 1].first >= needed) discoveries = k;
+  }
+  std::vector<std::string> fields;
+  for (size_t i = 0; i < discoveries; ++i) fields.push_back(by_evidence[i].second);
+  return fields;
 }
-
-}  // namespace
-
-struct StepEvidence::Thresholds {
-  double alpha_rollback;  // of one check alone
-  double alpha_advance;
-  double log_rollback;  // ln(1 / alpha_rollback)
-  double log_advance;
-};
 
 absl::string_view VerdictName(Verdict verdict) {
   switch (verdict) {
@@ -198,142 +403,101 @@ absl::string_view VerdictName(Verdict verdict) {
   return "";
 }
 
-StepEvidence::StepEvidence(const MigrationPlan& plan, int step, const StepEvidence* previous)
-    : plan_(plan), step_(step) {
-  LOCKSTEP_CHECK(step >= 0 && static_cast<size_t>(step) < plan.steps.size(), "the plan has no such step");
-  auto& fields = evidence_.field_mismatches;
-  const auto find = [](const auto& in, const std::string& name) {
-    return std::find_if(in.begin(), in.end(), [&](const auto& entry) { return entry.first == name; });
-  };
-  for (const PlanStep& plan_step : plan_.steps) {
-    for (const Check& check : plan_step.checks) {
-      if (check.field.empty() || find(fields, check.field) != fields.end()) continue;
-      fields.emplace_back(check.field, RateEvidence());
-      if (previous == nullptr) continue;
-      const auto& old_fields = previous->evidence_.field_mismatches;
-      if (const auto old = find(old_fields, check.field); old != old_fields.end())
-        fields.back().second = old->second;
-    }
-  }
-  if (previous != nullptr) evidence_.mismatches = previous->evidence_.mismatches;
+GateEvidence::GateEvidence(std::shared_ptr<const MigrationPlan> plan, const EvidenceEpoch& epoch, int step)
+    : state_(std::make_unique<State>(std::move(plan), epoch, step)) {}
+GateEvidence::GateEvidence(const GateEvidence& other) : state_(std::make_unique<State>(*other.state_)) {}
+GateEvidence::GateEvidence(GateEvidence&&) noexcept = default;
+GateEvidence& GateEvidence::operator=(const GateEvidence& other) {
+  if (this != &other) state_ = std::make_unique<State>(*other.state_);
+  return *this;
 }
+GateEvidence& GateEvidence::operator=(GateEvidence&&) noexcept = default;
+GateEvidence::~GateEvidence() = default;
 
-absl::Status StepEvidence::AddBucket(const WindowStats& bucket) {
-  Evidence sum = evidence_;
-  LOCKSTEP_RETURN_IF_ERROR(sum.mismatches.Add(bucket.mismatches(), bucket.comparable()));
-  const auto other = bucket.fields().find(WindowStats::kOtherFields);
-  for (auto& [field, evidence] : sum.field_mismatches) {
-    auto counts = bucket.fields().find(field);
-    // With more fields than a window keeps, this one may be among the others: what is not known to be clean
-    // is not counted as clean.
-    if (counts == bucket.fields().end()) counts = other;
-    const uint64_t events = counts == bucket.fields().end() ? 0 : counts->second.total();
-    LOCKSTEP_RETURN_IF_ERROR(evidence.Add(std::min(events, bucket.mismatches()), bucket.comparable()));
+int GateEvidence::step() const { return state_->step; }
+
+void GateEvidence::BeginStep(int step, absl::Time start) { state_->BeginStep(step, start); }
+
+absl::Status GateEvidence::AddBucket(absl::Time start, const WindowStats& bucket) {
+  State& state = *state_;
+  if (start <= state.last_bucket) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the bucket of ", absl::FormatTime(start, absl::UTCTimeZone()),
+        " is not later than the one before, of ", absl::FormatTime(state.last_bucket, absl::UTCTimeZone())));
   }
-  LOCKSTEP_RETURN_IF_ERROR(sum.mirror_failures.Add(bucket.writes.mirror_failed + bucket.writes.mirror_shed,
-                                                   bucket.writes.mirror_attempts()));
-  const ArmStats& served_by_new = bucket.arm(Arm::kNew);
-  const ArmStats& served_by_old = bucket.arm(Arm::kOld);
-  LOCKSTEP_RETURN_IF_ERROR(sum.errors.AddBucket({served_by_new.errors, served_by_new.requests},
-                                                {served_by_old.errors, served_by_old.requests}));
-  LOCKSTEP_RETURN_IF_ERROR(sum.old_errors.Add(served_by_old.errors, served_by_old.requests));
-  evidence_ = std::move(sum);
+  // Everything that can fail comes first, so that a refused bucket changes nothing.
+  LOCKSTEP_RETURN_IF_ERROR(bucket.Validate());
+  for (const MetricEvidence& metric : state.metrics) {
+    LOCKSTEP_RETURN_IF_ERROR(metric.CheckBucket(bucket, state.latency_edges));
+  }
+  const uint64_t reads = bucket.arm(Arm::kNew).requests + bucket.arm(Arm::kOld).requests;
+  LOCKSTEP_RETURN_IF_ERROR(CheckSum("reads", state.new_reads + state.old_reads, reads));
+  LOCKSTEP_RETURN_IF_ERROR(CheckSum("comparisons", state.comparisons.reported().trials, bucket.comparable()));
+  LOCKSTEP_RETURN_IF_ERROR(CheckSum("comparisons", state.compared, bucket.compared()));
+  if (!bucket.fields().empty()) {
+    WindowStats fields = state.by_field;
+    for (const auto& [field, counts] : bucket.fields()) {
+      LOCKSTEP_RETURN_IF_ERROR(fields.AddFieldMismatches(field, counts));
+    }
+    state.by_field = std::move(fields);
+  }
+  for (MetricEvidence& metric : state.metrics) metric.AddBucket(start, bucket, state.latency_edges);
+  state.comparisons.Add({.count = {bucket.mismatches(), bucket.comparable()},
+                         .trials = &bucket.subjects.compared,
+                         .events = &bucket.subjects.mismatched},
+                        1);
+  state.latency_edges.AddBucket(bucket);
+  state.new_reads += bucket.arm(Arm::kNew).requests;
+  state.old_reads += bucket.arm(Arm::kOld).requests;
+  state.compared += bucket.compared();
+  state.not_comparable += bucket.not_comparable();
+  state.last_bucket = start;
   return absl::OkStatus();
 }
 
-const RateEvidence& StepEvidence::RateOf(const Check& check) const {
-  switch (check.metric) {
-    case Metric::kMismatchRatio:
-      break;
-    case Metric::kErrorRatio:
-      return evidence_.errors.new_rate();
-    case Metric::kMirrorFailureRatio:
-      return evidence_.mirror_failures;
-  }
-  if (check.field.empty()) return evidence_.mismatches;
-  for (const auto& [field, evidence] : evidence_.field_mismatches) {
-    if (field == check.field) return evidence;
-  }
-  LOCKSTEP_CHECK(false, "the field is not one of the plan's");
-  return evidence_.mismatches;
+Verdict GateEvidence::EvaluateVerdict(const EvaluationContext& context) const {
+  const std::vector<CheckDecision> decisions = state_->DecideAll(context);
+  const absl::Duration bake_remaining =
+      std::max(absl::ZeroDuration(), state_->step_plan().min_bake - context.step_age);
+  return state_->Overall(state_->FindBreach(decisions), decisions, !state_->OpenGuards(context).empty(),
+                         bake_remaining);
 }
 
-CheckResult StepEvidence::EvaluateCheck(const Check& check, const Thresholds& thresholds) const {
-  const RateEvidence& rate = RateOf(check);
-  CheckResult result;
-  result.check = check.name;
-  result.metric = check.metric;
-  result.advisory = check.advisory;
-  result.on_breach = check.on_breach;
-  result.null_hypothesis = NullHypothesis(check);
-  result.bad = rate.events();
-  result.total = rate.trials();
-  result.estimate = rate.Estimate();
-  result.lower = ValueOf(rate.Interval(thresholds.alpha_rollback)).lower;
-  result.upper = ValueOf(rate.Interval(thresholds.alpha_advance)).upper;
-  result.log_threshold_rollback = thresholds.log_rollback;
-  result.log_threshold_advance = thresholds.log_advance;
-  if (check.metric == Metric::kErrorRatio) {
-    const double floor = check.floor > 0 ? check.floor : kNoFloor;
-    result.bad_baseline = evidence_.old_errors.events();
-    result.total_baseline = evidence_.old_errors.trials();
-    result.budget = check.floor;
-    // Reports don't tell subjects apart yet: each error counts as a subject of its own.
-    const bool material =
-        ValueOf(evidence_.errors.RollbackIsMaterial(rate.events(), check.floor, thresholds.alpha_rollback));
-    result.log_evidence_rollback = material ? evidence_.errors.LogRollback() : kNoEvidence;
-    result.log_evidence_advance = ValueOf(evidence_.errors.LogAdvance(floor));
-    // Half the evidence is the rate's, so the rate alone has to show twice as much.
-    result.needed_more = ValueOf(rate.AdditionalCleanNeeded(floor, thresholds.log_advance + std::log(2.0)));
-  } else {
-    result.budget = check.budget;
-    result.log_evidence_rollback = ValueOf(rate.LogUp(check.budget));
-    result.log_evidence_advance = ValueOf(rate.LogDown(check.budget));
-    result.needed_more = ValueOf(rate.AdditionalCleanNeeded(check.budget, thresholds.log_advance));
-  }
-  if (result.log_evidence_rollback >= thresholds.log_rollback) {
-    result.verdict = Verdict::kRollBack;
-  } else if (result.log_evidence_advance >= thresholds.log_advance) {
-    result.verdict = Verdict::kAdvance;
-  }
-  if (result.verdict != Verdict::kHold) result.needed_more.reset();
-  result.sentence = Sentence(check, result);
-  return result;
-}
-
-GateResult StepEvidence::Evaluate(absl::Duration step_age, std::vector<Guard> open_guards) const {
-  const PlanStep& step = plan_.steps[static_cast<size_t>(step_)];
-  const auto binding = std::count_if(step.checks.begin(), step.checks.end(),
-                                     [](const Check& check) { return !check.advisory; });
-  const double shares = static_cast<double>(std::max<ptrdiff_t>(1, binding));
-  const double steps = static_cast<double>(plan_.steps.size());
-  Thresholds thresholds;
-  thresholds.alpha_rollback = plan_.alpha_rollback / shares;
-  thresholds.alpha_advance = plan_.alpha_advance / steps;
-  thresholds.log_rollback = -std::log(thresholds.alpha_rollback);
-  thresholds.log_advance = -std::log(thresholds.alpha_advance);
-
+GateResult GateEvidence::Evaluate(const EvaluationContext& context) const {
+  const State& state = *state_;
+  const PlanStep& step = state.step_plan();
+  const std::vector<CheckDecision> decisions = state.DecideAll(context);
   GateResult result;
-  result.guards = std::move(open_guards);
-  result.bake_remaining = std::max(absl::ZeroDuration(), step.min_bake - step_age);
-  bool all_pass = true;
-  for (const Check& check : step.checks) {
-    result.checks.push_back(EvaluateCheck(check, thresholds));
-    all_pass = all_pass && (check.advisory || result.checks.back().verdict == Verdict::kAdvance);
+  result.guards = state.OpenGuards(context);
+  result.bake_remaining = std::max(absl::ZeroDuration(), step.min_bake - context.step_age);
+  result.deadline_passed = step.deadline > absl::ZeroDuration() && context.deadline_age >= step.deadline;
+  result.evidence_restarts = state.epoch.restarts;
+  result.log_evidence_rollback = state.JointLogEvidence(decisions, BreachAction::kRollback);
+  result.log_threshold_rollback = state.thresholds.log_joint_rollback;
+  for (size_t i = 0; i < decisions.size(); ++i) {
+    result.checks.push_back(state.Explain(step.checks[i], decisions[i], context));
   }
-  if (const auto breach = FindBreach(result.checks, -std::log(shares), -std::log(plan_.alpha_rollback))) {
-    result.verdict = Verdict::kRollBack;
-    result.action = breach->action;
-    result.sentence = BreachSentence(result, *breach);
-  } else if (all_pass && result.guards.empty() && result.bake_remaining == absl::ZeroDuration()) {
-    result.verdict = Verdict::kAdvance;
-    result.sentence =
-        binding == 0
-            ? "the step has no binding checks and its minimum bake time has passed."
-            : absl::StrCat(binding == 1 ? "the check passes" : absl::StrCat("all ", binding, " checks pass"),
-                           " and the minimum bake time has passed.");
-  } else {
-    result.sentence = HoldSentence(result);
+  result.suspect_fields = state.SuspectFields();
+  const std::optional<State::Breach> breach = state.FindBreach(decisions);
+  result.verdict = state.Overall(breach, decisions, !result.guards.empty(), result.bake_remaining);
+  switch (result.verdict) {
+    case Verdict::kRollBack:
+      result.action = breach->action;
+      result.sentence = state.BreachSentence(result, *breach);
+      break;
+    case Verdict::kAdvance: {
+      const auto binding = std::count_if(step.checks.begin(), step.checks.end(),
+                                         [](const Check& check) { return !check.advisory; });
+      result.sentence = binding == 0
+                            ? "the step has no binding checks and its minimum bake time has passed."
+                            : absl::StrCat(binding == 1 ? "the check passes"
+                                                        : absl::StrCat("all ", binding, " checks pass"),
+                                           " and the minimum bake time has passed.");
+      break;
+    }
+    case Verdict::kHold:
+      result.sentence = HoldSentence(result, step);
+      break;
   }
   return result;
 }

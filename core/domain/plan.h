@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,28 +13,9 @@
 #include "absl/time/time.h"
 #include "core/domain/contract.h"
 #include "core/domain/ladder.h"
+#include "core/domain/metric.h"
 
 namespace lockstep::domain {
-
-// What a check measures. A new metric is one enumerator, one row in the metric table below (plan.cc) and its
-// evidence (gate.cc).
-enum class Metric : uint8_t {
-  kMismatchRatio,       // mismatches per comparable comparison, against `budget`
-  kErrorRatio,          // errors of reads served by new against those served by old, with `floor`
-  kMirrorFailureRatio,  // failed or shed mirror writes per dual write, against `budget`
-};
-
-struct MetricRow {
-  Metric metric;
-  absl::string_view name;  // as in the API: "MISMATCH_RATIO"
-  bool takes_budget;       // else it takes a floor
-  bool takes_field;        // may be narrowed to one field of the contract
-  Stage first_stage;       // before it there is nothing to measure, so that the check could never pass
-};
-
-// Rows in the order of the enumerators. The reference stays valid for ever.
-const std::array<MetricRow, 3>& MetricTable();
-absl::string_view MetricName(Metric metric);
 
 enum class BreachAction : uint8_t { kRollback, kPause, kNotify };
 
@@ -42,13 +24,18 @@ absl::string_view BreachActionName(BreachAction action);
 struct Check {
   std::string name;  // unique within the step, e.g. "mismatches"
   Metric metric = Metric::kMismatchRatio;
-  // Highest acceptable rate, in (0, 1). 0 for kErrorRatio, which takes a floor instead.
+  // What a metric doesn't take (MetricRow) is 0 or empty.
+  // Highest acceptable rate, in (0, 1).
   double budget = 0;
-  // kErrorRatio: a rate of the new side below this is acceptable whatever the old side does, in [0, 1).
-  // Without one (0) low traffic and a share of 100 % hold the step for long.
+  // A rate of the new side below this is acceptable whatever the old side does, in [0, 1). Without one (0)
+  // low traffic and a share of 100 % hold the step for long.
   double floor = 0;
-  // kMismatchRatio only: a declared field; empty = any field.
+  // A declared field; empty = any field.
   std::string field;
+  // 0.5, 0.95 or 0.99.
+  double quantile = 0;
+  // The bound of a level, in the metric's own unit.
+  double limit = 0;
   // An advisory check is evaluated and shown, and changes nothing.
   bool advisory = false;
   BreachAction on_breach = BreachAction::kRollback;
@@ -63,6 +50,9 @@ struct PlanStep {
   std::vector<Check> checks;
   // A manual step is left by an operator's `advance` only, even when every check passes.
   bool manual = false;
+  // A step that has not passed so long after it began, or was resumed, is paused, with what is missing as the
+  // reason: a deadline never ships and never reverts anything. Zero = none; else at least min_bake.
+  absl::Duration deadline = absl::ZeroDuration();
   bool operator==(const PlanStep&) const = default;
 };
 
@@ -73,6 +63,18 @@ struct ExpectedService {
   bool operator==(const ExpectedService&) const = default;
 };
 
+// What holds a step because the telemetry can't be trusted, whatever it says.
+struct TelemetryLimits {
+  // Highest share of comparisons that could not be compared, in (0, 1].
+  double max_not_comparable = 0.1;
+  // The odds of a read being served by the new side may differ from the configured ones by this factor,
+  // either way; at least 1. Not looked at while pins move reads.
+  double max_share_skew = 3;
+  // Without comparisons, or without a word from an instance, for so long the step holds; positive.
+  absl::Duration stale_after = absl::Seconds(60);
+  bool operator==(const TelemetryLimits&) const = default;
+};
+
 struct MigrationPlan {
   std::vector<PlanStep> steps;
   // Bound on the probability of rolling back a good migration, and of advancing a bad one; in (0, 0.5].
@@ -81,6 +83,7 @@ struct MigrationPlan {
   std::vector<ExpectedService> expected_services;
   // After a rollback, `resume` is refused for this long.
   absl::Duration cool_down = absl::ZeroDuration();
+  TelemetryLimits telemetry_limits;
   bool operator==(const MigrationPlan&) const = default;
 };
 
@@ -106,7 +109,17 @@ std::vector<Violation> ValidatePlan(const MigrationPlan& plan);
 // As above, and: the fields that checks name are declared by `contract` and not ignored there.
 std::vector<Violation> ValidatePlan(const MigrationPlan& plan, const Contract& contract);
 
-// Acceptable, yet probably not what was meant (no checks on a canary step, no minimum bake, ...).
-std::vector<Violation> LintPlan(const MigrationPlan& plan);
+// What an operator knows of the traffic, for LintPlan.
+struct TrafficHint {
+  double reads_per_second = 0;        // over all instances, > 0
+  double comparisons_per_second = 0;  // > 0
+  double writes_per_second = 0;       // >= 0; 0 = unknown
+};
+
+// Acceptable, yet probably not what was meant (no checks on a canary step, no minimum bake, alpha split over
+// too many steps, missing floors, ...); given `traffic`, also what it can't certify within the minimum bake
+// times and deadlines.
+std::vector<Violation> LintPlan(const MigrationPlan& plan,
+                                const std::optional<TrafficHint>& traffic = std::nullopt);
 
 }  // namespace lockstep::domain

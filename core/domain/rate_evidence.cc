@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/check.h"
 #include "core/base/status_macros.h"
 #include "core/domain/log_math.h"
 
@@ -37,10 +38,6 @@ double LogMixture(const MixtureGrid& grid, double events, double trials, double 
   return LogSumExp(absl::MakeConstSpan(terms.data(), grid.size()));
 }
 
-double LogMixture(const MixtureGrid& grid, const EventCount& count, double r) {
-  return LogMixture(grid, static_cast<double>(count.events), static_cast<double>(count.trials), r);
-}
-
 // Written so that NaN fails.
 absl::Status CheckInsideUnit(absl::string_view what, double value) {
   if (value > 0 && value < 1) return absl::OkStatus();
@@ -69,13 +66,12 @@ Bracket Bisect(double low, double high, const Predicate& holds) {
 
 // The least number of further trials without an event that brings ln E_down(r) to `log_threshold`: ln E_down
 // grows with every such trial. Nothing if that takes the trials above kMaxCount.
-std::optional<uint64_t> FurtherCleanTrials(const EventCount& count, double r, double log_threshold) {
+std::optional<uint64_t> FurtherCleanTrials(double events, double trials, double r, double log_threshold) {
   const auto reached_after = [&](uint64_t further) {
-    return LogMixture(DownGrid(), static_cast<double>(count.events),
-                      static_cast<double>(count.trials + further), r) >= log_threshold;
+    return LogMixture(DownGrid(), events, trials + static_cast<double>(further), r) >= log_threshold;
   };
   if (reached_after(0)) return 0;
-  const uint64_t most = kMaxCount - count.trials;
+  const uint64_t most = kMaxCount - static_cast<uint64_t>(trials);
   if (!reached_after(most)) return std::nullopt;
   uint64_t too_few = 0;
   uint64_t enough = most;
@@ -118,35 +114,65 @@ double LogLikelihoodRatio(const MixtureGrid& grid, size_t j, double events, doub
   return events > 0 ? events * grid.log_factors[j] + without_events : without_events;
 }
 
-absl::Status RateEvidence::Add(uint64_t events, uint64_t trials) {
-  LOCKSTEP_RETURN_IF_ERROR(ValidateEventCount("rate evidence", {events, trials}));
-  LOCKSTEP_RETURN_IF_ERROR(CheckSum("rate evidence: trials", count_.trials, trials));
-  count_.events += events;
-  count_.trials += trials;
+FixedRate::FixedRate(double rate) : rate_(rate) {
+  LOCKSTEP_CHECK(rate > 0 && rate < 1, "a null rate is in (0, 1)");
+  for (size_t j = 0; j < UpGrid().size(); ++j) up_cost_[j] = std::log1p(rate * (UpGrid().factors[j] - 1));
+  for (size_t j = 0; j < DownGrid().size(); ++j)
+    down_cost_[j] = std::log1p(rate * (DownGrid().factors[j] - 1));
+}
+
+void FixedRate::LogLikelihoodRatiosUp(double events, double trials, absl::Span<double> out) const {
+  const MixtureGrid& grid = UpGrid();
+  for (size_t j = 0; j < grid.size(); ++j) out[j] = events * grid.log_factors[j] - trials * up_cost_[j];
+}
+
+double FixedRate::LogDown(double events, double trials) const {
+  const MixtureGrid& grid = DownGrid();
+  std::array<double, kMaxGridSize> terms;
+  for (size_t j = 0; j < grid.size(); ++j) {
+    terms[j] = grid.log_weights[j] - trials * down_cost_[j];
+    // Not k ln f for k = 0: 0 * -infinity is NaN, and 0^0 is 1 here.
+    if (events > 0) terms[j] += events * grid.log_factors[j];
+  }
+  return LogSumExp(absl::MakeConstSpan(terms.data(), grid.size()));
+}
+
+absl::Status RateEvidence::Add(double events, double trials) {
+  // Written so that NaN fails.
+  if (!(events >= 0 && events <= trials)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rate evidence: ", events, " events in ", trials, " trials cannot be"));
+  }
+  if (!(trials_ + trials <= static_cast<double>(kMaxCount))) {
+    return absl::OutOfRangeError(absl::StrCat("rate evidence: trials: ", trials_, " + ", trials,
+                                              " is above the largest count, ", kMaxCount,
+                                              "; nothing was added"));
+  }
+  events_ += events;
+  trials_ += trials;
   return absl::OkStatus();
 }
 
-double RateEvidence::Estimate() const {
-  if (count_.trials == 0) return 0;
-  return static_cast<double>(count_.events) / static_cast<double>(count_.trials);
-}
+double RateEvidence::Estimate() const { return trials_ > 0 ? events_ / trials_ : 0; }
 
 absl::StatusOr<double> RateEvidence::LogUp(double r) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("the budget", r));
-  return LogMixture(UpGrid(), count_, r);
+  return LogMixture(UpGrid(), events_, trials_, r);
 }
 
 absl::StatusOr<double> RateEvidence::LogDown(double r) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("the budget", r));
-  return LogMixture(DownGrid(), count_, r);
+  return LogMixture(DownGrid(), events_, trials_, r);
 }
 
 absl::StatusOr<RateInterval> RateEvidence::Interval(double alpha) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("alpha", alpha));
   const double log_threshold = -std::log(alpha);
-  const auto rejected_as_too_low = [&](double r) { return LogMixture(UpGrid(), count_, r) >= log_threshold; };
+  const auto rejected_as_too_low = [&](double r) {
+    return LogMixture(UpGrid(), events_, trials_, r) >= log_threshold;
+  };
   const auto rejected_as_too_high = [&](double r) {
-    return LogMixture(DownGrid(), count_, r) >= log_threshold;
+    return LogMixture(DownGrid(), events_, trials_, r) >= log_threshold;
   };
   RateInterval interval;
   // E_up falls and E_down rises with r. E_up never rejects the highest rate, nor E_down the lowest.
@@ -161,7 +187,7 @@ absl::StatusOr<RateInterval> RateEvidence::Interval(double alpha) const {
 absl::StatusOr<uint64_t> RateEvidence::CleanSampleNeeded(double r, double alpha) {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("the budget", r));
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("alpha", alpha));
-  const std::optional<uint64_t> needed = FurtherCleanTrials({}, r, -std::log(alpha));
+  const std::optional<uint64_t> needed = FurtherCleanTrials(0, 0, r, -std::log(alpha));
   if (!needed.has_value()) {
     return absl::OutOfRangeError(absl::StrCat("a budget of ", r, " takes more than ", kMaxCount,
                                               " clean trials to certify; raise it"));
@@ -173,21 +199,9 @@ absl::StatusOr<std::optional<uint64_t>> RateEvidence::AdditionalCleanNeeded(doub
                                                                             double log_threshold) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("the budget", r));
   if (std::isnan(log_threshold)) return absl::InvalidArgumentError("the evidence threshold is not a number");
-  if (LogMixture(DownGrid(), count_, r) >= log_threshold) return 0;
-  if (static_cast<double>(count_.events) >= r * static_cast<double>(count_.trials) && count_.events > 0) {
-    return std::nullopt;
-  }
-  return FurtherCleanTrials(count_, r, log_threshold);
-}
-
-absl::StatusOr<double> LogPairedUp(uint64_t new_only, uint64_t old_only, double lambda) {
-  if (!(lambda > 0 && std::isfinite(lambda))) {
-    return absl::InvalidArgumentError(absl::StrCat("lambda is ", lambda, "; it must be above 0 and finite"));
-  }
-  RateEvidence discordant;
-  LOCKSTEP_RETURN_IF_ERROR(CheckSum("paired errors", new_only, old_only));
-  LOCKSTEP_RETURN_IF_ERROR(discordant.Add(new_only, new_only + old_only));
-  return discordant.LogUp(lambda / (1 + lambda));
+  if (LogMixture(DownGrid(), events_, trials_, r) >= log_threshold) return 0;
+  if (events_ >= r * trials_ && events_ > 0) return std::nullopt;
+  return FurtherCleanTrials(events_, trials_, r, log_threshold);
 }
 
 }  // namespace lockstep::domain

@@ -19,9 +19,10 @@
 // "Sequential estimation of quantiles with applications to A/B testing and best-arm identification", 2019,
 // 2022).
 //
-// The state is (k, n): merging is addition, in any order. Thread-compatible. All logarithms are natural.
+// Thread-compatible. All logarithms are natural.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -72,14 +73,36 @@ struct RateInterval {
   bool operator==(const RateInterval&) const = default;
 };
 
+// A null rate r with what its mixtures need of it, computed once: E(k, n) then takes one exponential for each
+// factor.
+class FixedRate {
+ public:
+  // 0 < rate < 1.
+  explicit FixedRate(double rate);
+  double rate() const { return rate_; }
+
+  // ln of each factor's likelihood ratio for `events` of `trials`, in the order of UpGrid(); `out` has
+  // kMaxGridSize places.
+  void LogLikelihoodRatiosUp(double events, double trials, absl::Span<double> out) const;
+  // ln E_down of all counts so far.
+  double LogDown(double events, double trials) const;
+
+ private:
+  double rate_;
+  std::array<double, kMaxGridSize> up_cost_ = {};    // ln(1 + r (rho_j - 1))
+  std::array<double, kMaxGridSize> down_cost_ = {};  // ln(1 - r (1 - sigma_j))
+};
+
+// The counts of one rate. They need not be whole: observations that cluster count for less than one each
+// (subject_counter.h). Whole counts up to kMaxCount add up exactly, in any order.
 class RateEvidence {
  public:
-  // InvalidArgument for more events than trials, OutOfRange above kMaxCount; nothing is added then.
-  absl::Status Add(uint64_t events, uint64_t trials);
-  absl::Status Merge(const RateEvidence& other) { return Add(other.events(), other.trials()); }
+  // InvalidArgument for negative counts, NaN, or more events than trials, OutOfRange above kMaxCount; nothing
+  // is added then.
+  absl::Status Add(double events, double trials);
 
-  uint64_t events() const { return count_.events; }
-  uint64_t trials() const { return count_.trials; }
+  double events() const { return events_; }
+  double trials() const { return trials_; }
   // events / trials, 0 without trials.
   double Estimate() const;
 
@@ -103,13 +126,8 @@ class RateEvidence {
   bool operator==(const RateEvidence&) const = default;
 
  private:
-  EventCount count_;
+  double events_ = 0;
+  double trials_ = 0;
 };
-
-// Requests for which both sides were read, and exactly one failed: `new_only` with the new side bad,
-// `old_only` with the old one. ln E_up of (b, b + c) at lambda / (1 + lambda): evidence that the new side
-// fails more than `lambda` times as often as the old. A paired test needs no stable baseline at all.
-// InvalidArgument unless lambda > 0 and finite.
-absl::StatusOr<double> LogPairedUp(uint64_t new_only, uint64_t old_only, double lambda);
 
 }  // namespace lockstep::domain

@@ -15,78 +15,43 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/domain/rate_evidence.h"
+#include "core/domain/subject_counter.h"
 
 namespace lockstep::domain {
 
-enum class Direction : uint8_t { kUp, kDown };
+// The share of a bucket's events that the new arm has when p_N = lambda p_O.
+inline double NullShare(double lambda, double new_trials, double old_trials) {
+  return lambda * new_trials / (lambda * new_trials + old_trials);
+}
 
+// ln of each factor's likelihood ratio for one bucket, in the order of `grid`; `out` has kMaxGridSize places.
+// A bucket in which either arm has no trials, or both have no events, says nothing about the ratio: all 0.
+// Counts need not be whole.
+void LogLikelihoodRatios(const MixtureGrid& grid, double lambda, const WeightedCount& new_arm,
+                         const WeightedCount& old_arm, absl::Span<double> out);
+
+// E_down, accumulated from a moment on.
 class RatioEvidence {
  public:
   // `lambda` > 0 and finite; it is frozen, like the grid.
-  RatioEvidence(Direction direction, double lambda);
+  explicit RatioEvidence(double lambda);
 
-  // A bucket in which either arm has no trials says nothing about the ratio and is skipped. InvalidArgument,
-  // with nothing added, for invalid counts.
-  absl::Status AddBucket(const EventCount& new_arm, const EventCount& old_arm);
+  void AddBucket(const WeightedCount& new_arm, const WeightedCount& old_arm);
 
-  // ln E.
+  // ln E_down.
   double LogEvidence() const;
 
-  Direction direction() const { return direction_; }
-  double lambda() const { return lambda_; }
-
-  bool operator==(const RatioEvidence&) const = default;
+  // What an event of the observations so far adds to it on average, for the best factor: above 0 where more
+  // of the same lead to a certificate. `share` is the new arm's share of the events, `null_share` what it
+  // would be at the null.
+  static double DriftPerEvent(double share, double null_share);
 
  private:
-  const MixtureGrid& grid() const { return direction_ == Direction::kUp ? UpGrid() : DownGrid(); }
-
-  Direction direction_;
   double lambda_;
-  // ln w_j + l_j; as many as the grid has factors are in use.
-  std::array<double, kMaxGridSize> log_terms_ = {};
-};
-
-// What the gate knows of the error rates of the two arms: the ratio in both directions, and the new arm's own
-// rate.
-class ErrorEvidence {
- public:
-  // Rolling back needs evidence of p_N > 1.1 p_O, advancing of p_N < 2 p_O: between the two the gate has no
-  // opinion, so that it need not tell apart what can't be told apart.
-  static constexpr double kRollbackLambda = 1.1;
-  static constexpr double kAdvanceLambda = 2.0;
-  // Errors cluster by subject; one broken customer is no reason to roll back.
-  static constexpr uint64_t kMinAffectedSubjects = 3;
-
-  // As RatioEvidence::AddBucket; the new arm's own rate counts every bucket.
-  absl::Status AddBucket(const EventCount& new_arm, const EventCount& old_arm);
-
-  // ln E_up of the ratio at kRollbackLambda. Weigh it with the other metrics' evidence against 1/alpha_R.
-  double LogRollback() const { return ratio_up_.LogEvidence(); }
-
-  // Whether a rollback on this evidence would be about something: at least kMinAffectedSubjects distinct
-  // subjects met an error on the new arm, and the lower bound of p_N at `alpha` is above the absolute
-  // `floor`, in [0, 1).
-  absl::StatusOr<bool> RollbackIsMaterial(uint64_t affected_subjects, double floor, double alpha) const;
-
-  // ln(1/2 E_down_ratio(kAdvanceLambda) + 1/2 E_down_rate(floor)): evidence against "p_N is at least twice
-  // p_O, and at least `floor`". The floor keeps low traffic from holding for ever. Advance at ln(S / alpha_A)
-  // for S steps. InvalidArgument unless 0 < floor < 1.
-  absl::StatusOr<double> LogAdvance(double floor) const;
-
-  // k_N and n_N so far.
-  const RateEvidence& new_rate() const { return new_rate_; }
-
-  bool operator==(const ErrorEvidence&) const = default;
-
- private:
-  RatioEvidence ratio_up_{Direction::kUp, kRollbackLambda};
-  RatioEvidence ratio_down_{Direction::kDown, kAdvanceLambda};
-  RateEvidence new_rate_;
+  std::array<double, kMaxGridSize> log_terms_ = {};  // ln v_j + l_j; as many as the grid has factors
 };
 
 }  // namespace lockstep::domain

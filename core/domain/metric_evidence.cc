@@ -1,0 +1,158 @@
+#include "core/domain/metric_evidence.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/status_macros.h"
+#include "core/domain/log_math.h"
+
+namespace lockstep::domain {
+namespace {
+
+constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
+
+double BoundOf(const Check& check) {
+  const MetricRow& row = RowOf(check.metric);
+  if (row.takes_budget) return check.budget;
+  if (row.takes_floor) return check.floor;
+  return row.fixed_budget;
+}
+
+// The evidence functions fail only on bounds that ValidatePlan refuses.
+template <typename T>
+T ValueOf(absl::StatusOr<T> value) {
+  LOCKSTEP_CHECK(value.ok(), std::string(value.status().message()).c_str());
+  return *std::move(value);
+}
+
+}  // namespace
+
+NullHypothesis::NullHypothesis(const Check& check)
+    : bound(BoundOf(check)), metric(check.metric), field(check.field), quantile(check.quantile) {}
+
+MetricEvidence::MetricEvidence(const Check& check, int later_steps) : null_(check), check_(check) {
+  LOCKSTEP_CHECK(row().family != MetricFamily::kLevel, "a level has no null");
+  if (is_ratio()) ratio_up_.emplace(later_steps);
+  if (null_.bound > 0) {
+    rate_.emplace(null_.bound);
+    rate_up_.emplace(later_steps);
+  }
+}
+
+void MetricEvidence::ResetScope(absl::Time start) {
+  scope_start_ = start;
+  scope_new_ = SubjectCounter();
+  scope_old_ = SubjectCounter();
+  if (is_ratio()) ratio_down_.emplace(row().advance_lambda);
+}
+
+void MetricEvidence::BeginStep(absl::Time start, bool tested) {
+  if (!row().carries_over || scope_start_ == absl::InfinitePast()) ResetScope(start);
+  trend_.BeginStep(start);
+  if (!tested) return;
+  if (ratio_up_) ratio_up_->BeginStep(start);
+  if (rate_up_) rate_up_->BeginStep(start);
+}
+
+std::optional<MetricEvidence::Observations> MetricEvidence::Observe(const WindowStats& bucket,
+                                                                    const LatencyEdges& edges) const {
+  if (row().observe != nullptr) {
+    Observations observed{.new_arm = row().observe(bucket, check_)};
+    if (is_ratio()) observed.old_arm = row().observe_baseline(bucket, check_);
+    return observed;
+  }
+  const auto slow = edges.Count(null_.quantile, bucket);
+  if (!slow) return std::nullopt;
+  return Observations{.new_arm = {.count = slow->new_arm}, .old_arm = {.count = slow->old_arm}};
+}
+
+absl::Status MetricEvidence::CheckBucket(const WindowStats& bucket, const LatencyEdges& edges) const {
+  const auto observed = Observe(bucket, edges);
+  if (!observed) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(ValidateEventCount(row().name, observed->new_arm.count));
+  LOCKSTEP_RETURN_IF_ERROR(ValidateEventCount(row().name, observed->old_arm.count));
+  LOCKSTEP_RETURN_IF_ERROR(
+      CheckSum(row().name, epoch_new_.reported().trials, observed->new_arm.count.trials));
+  return CheckSum(row().name, epoch_old_.reported().trials, observed->old_arm.count.trials);
+}
+
+void MetricEvidence::AddBucket(absl::Time start, const WindowStats& bucket, const LatencyEdges& edges) {
+  const auto observed = Observe(bucket, edges);
+  if (!observed) return;
+  // Both arms by the same number, or the ratio would change.
+  dispersion_ = std::max(epoch_new_.Dispersion(), epoch_old_.Dispersion());
+  const WeightedCount new_arm = epoch_new_.Add(observed->new_arm, dispersion_);
+  const WeightedCount old_arm = epoch_old_.Add(observed->old_arm, dispersion_);
+  const RateEvidence so_far = scope_new_.Distinct();
+  const WeightedCount scope_new = scope_new_.Add(observed->new_arm, dispersion_);
+  const WeightedCount scope_old = scope_old_.Add(observed->old_arm, dispersion_);
+  std::array<double, kMaxGridSize> deltas;
+  if (ratio_up_) {
+    LogLikelihoodRatios(UpGrid(), row().rollback_lambda, new_arm, old_arm, absl::MakeSpan(deltas));
+    ratio_up_->AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), new_arm.events,
+                         new_arm.trials);
+    ratio_down_->AddBucket(scope_new, scope_old);
+  }
+  if (rate_up_) {
+    rate_->LogLikelihoodRatiosUp(new_arm.events, new_arm.trials, absl::MakeSpan(deltas));
+    rate_up_->AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), new_arm.events,
+                        new_arm.trials);
+  }
+  if (!is_ratio()) trend_.AddBucket(start, scope_new.events, scope_new.trials, so_far, null_.bound);
+}
+
+double MetricEvidence::LogRollback() const {
+  if (row().takes_floor && epoch_new_.affected() < kMinAffectedSubjects) return kNoEvidence;
+  if (!ratio_up_) return rate_up_->LogEvidence();
+  if (!rate_up_) return ratio_up_->LogEvidence();
+  return std::min(ratio_up_->LogEvidence(), rate_up_->LogEvidence());
+}
+
+double MetricEvidence::LogAdvance() const {
+  double log_rate = kNoEvidence;
+  if (rate_) {
+    const RateEvidence distinct = scope_new_.Distinct();
+    log_rate = rate_->LogDown(distinct.events(), distinct.trials());
+  }
+  if (!is_ratio()) return log_rate;
+  const double log_ratio = ratio_down_ ? ratio_down_->LogEvidence() : 0;
+  if (!rate_) return log_ratio;
+  return LogAddExp(log_ratio, log_rate) - std::log(2.0);
+}
+
+std::optional<uint64_t> MetricEvidence::NeededMore(double log_threshold) const {
+  if (!rate_) return std::nullopt;
+  // Of a mixture the rate has half the stake, so alone it has to show twice as much.
+  return ValueOf(scope_new_.Distinct().AdditionalCleanNeeded(
+      null_.bound, log_threshold + (is_ratio() ? std::log(2.0) : 0)));
+}
+
+bool MetricEvidence::WillNotResolve() const {
+  const RateEvidence distinct = scope_new_.Distinct();
+  if (distinct.events() == 0) return false;
+  if (rate_) {
+    // What an observation adds to E_down on average, for the best factor.
+    const double rate = distinct.Estimate();
+    for (size_t j = 0; j < DownGrid().size(); ++j) {
+      if (LogLikelihoodRatio(DownGrid(), j, rate, 1, null_.bound) > 0) return false;
+    }
+    if (!is_ratio()) return true;
+  }
+  const EventCount& new_arm = scope_new_.reported();
+  const EventCount& old_arm = scope_old_.reported();
+  const double events = scope_new_.affected() + scope_old_.affected();
+  if (new_arm.trials == 0 || old_arm.trials == 0 || events == 0) return rate_.has_value();
+  return RatioEvidence::DriftPerEvent(scope_new_.affected() / events,
+                                      NullShare(row().advance_lambda, static_cast<double>(new_arm.trials),
+                                                static_cast<double>(old_arm.trials))) <= 0;
+}
+
+std::optional<ChangePointEvidence::Rise> MetricEvidence::MostLikelyRise() const {
+  return ratio_up_ ? ratio_up_->MostLikelyRise() : rate_up_->MostLikelyRise();
+}
+
+}  // namespace lockstep::domain

@@ -1,0 +1,102 @@
+// The evidence on one null of a plan: a metric of the families kRate and kRatio, with its field or quantile
+// and its bound.
+//
+// Against "acceptable" (for a rollback), one process over the whole evidence epoch (change_point_evidence.h).
+// Where a floor is part of the null, "new is at most lambda times as bad as old, or below the floor", both
+// parts have to be rejected: the smaller of two e-values is one for the union of their nulls. Against "not
+// acceptable" (for an advance), from the start of the step, or of the epoch where evidence carries over: 1/2
+// E_down of the ratio + 1/2 E_down of the rate against the floor, either of which would do.
+//
+// Thread-compatible. Deterministic.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/time/time.h"
+#include "core/domain/change_point_evidence.h"
+#include "core/domain/latency_edges.h"
+#include "core/domain/plan.h"
+#include "core/domain/ratio_evidence.h"
+#include "core/domain/subject_counter.h"
+#include "core/domain/trend_alarm.h"
+
+namespace lockstep::domain {
+
+// What tells two nulls apart.
+struct NullHypothesis {
+  explicit NullHypothesis(const Check& check);
+  // The bound that counts: budget, fixed budget or floor (0: none).
+  double bound = 0;
+  Metric metric;
+  std::string field;
+  double quantile;
+  bool operator==(const NullHypothesis&) const = default;
+};
+
+class MetricEvidence {
+ public:
+  // Errors cluster by subject; one or two broken customers are no reason to roll back.
+  static constexpr double kMinAffectedSubjects = 3;
+
+  // `check` is of a valid plan, and not a level. `later_steps`: ChangePointEvidence.
+  MetricEvidence(const Check& check, int later_steps);
+
+  const NullHypothesis& null() const { return null_; }
+  const MetricRow& row() const { return RowOf(null_.metric); }
+
+  // A step begins; `tested`: it has a check of this null.
+  void BeginStep(absl::Time start, bool tested);
+
+  // OutOfRange if the counts of this bucket would take a sum above kMaxCount.
+  absl::Status CheckBucket(const WindowStats& bucket, const LatencyEdges& edges) const;
+  // Adds a bucket that passed Validate() and CheckBucket().
+  void AddBucket(absl::Time start, const WindowStats& bucket, const LatencyEdges& edges);
+
+  // ln E. -infinity while a rollback would be about too few subjects.
+  double LogRollback() const;
+  double LogAdvance() const;
+
+  // Of the scope that LogAdvance() rests on.
+  absl::Time scope_start() const { return scope_start_; }
+  const SubjectCounter& counted() const { return scope_new_; }
+  const SubjectCounter& counted_baseline() const { return scope_old_; }
+  double dispersion() const { return dispersion_; }
+
+  // Further clean observations, or distinct subjects, until LogAdvance() reaches `log_threshold`; nothing if
+  // the observations so far don't lead there or, for a ratio without a floor, if their number depends on what
+  // the old arm does.
+  std::optional<uint64_t> NeededMore(double log_threshold) const;
+  // More of the same never certifies it. False while there is too little to say so.
+  bool WillNotResolve() const;
+
+  std::optional<ChangePointEvidence::Rise> MostLikelyRise() const;
+  bool rising() const { return trend_.raised(); }
+
+ private:
+  struct Observations {
+    Observation new_arm;  // or the rate
+    Observation old_arm;
+  };
+  std::optional<Observations> Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
+  bool is_ratio() const { return row().family == MetricFamily::kRatio; }
+  void ResetScope(absl::Time start);
+
+  NullHypothesis null_;
+  Check check_;  // what to observe
+  std::optional<FixedRate> rate_;
+  std::optional<ChangePointEvidence> ratio_up_;
+  std::optional<ChangePointEvidence> rate_up_;
+  // Over the epoch, for counting a subject once.
+  SubjectCounter epoch_new_;
+  SubjectCounter epoch_old_;
+  // Since scope_start_.
+  absl::Time scope_start_ = absl::InfinitePast();
+  SubjectCounter scope_new_;
+  SubjectCounter scope_old_;
+  std::optional<RatioEvidence> ratio_down_;
+  TrendAlarm trend_;
+  double dispersion_ = 1;
+};
+
+}  // namespace lockstep::domain

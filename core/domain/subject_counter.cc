@@ -1,0 +1,73 @@
+#include "core/domain/subject_counter.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/check.h"
+
+namespace lockstep::domain {
+
+double SubjectCounter::Dispersion() const {
+  if (!events_in_slots_) return 1;
+  const double events = std::accumulate(slot_events_.begin(), slot_events_.end(), 0.0);
+  const double trials = std::accumulate(slot_trials_.begin(), slot_trials_.end(), 0.0);
+  if (trials == 0) return 1;
+  double statistic = 0;
+  int slots = 0;
+  for (size_t i = 0; i < slot_events_.size(); ++i) {
+    if (slot_trials_[i] == 0) continue;
+    const double expected = events * slot_trials_[i] / trials;
+    statistic += (slot_events_[i] - expected) * (slot_events_[i] - expected) / expected;
+    ++slots;
+  }
+  if (slots < 2) return 1;
+  return std::max(1.0, kDispersionMargin * statistic / (slots - 1));
+}
+
+WeightedCount SubjectCounter::Add(const Observation& observation, double dispersion) {
+  reported_.events += observation.count.events;
+  reported_.trials += observation.count.trials;
+  uint64_t known_trials = 0;
+  if (observation.trials != nullptr) {
+    // Slots alone tell how events cluster, but not how many subjects there are.
+    if (!observation.trials->distinct.empty()) {
+      distinct_.Merge(observation.trials->distinct);
+      known_trials = std::min(observation.trials->slots.total(), observation.count.trials);
+    }
+    for (size_t i = 0; i < SlotCounts::kSlots && !observation.trials->slots.empty(); ++i) {
+      slot_trials_[i] += static_cast<double>(observation.trials->slots[i]);
+    }
+  }
+  uint64_t known_events = 0;
+  uint64_t first_events = 0;
+  if (observation.events != nullptr) {
+    for (const auto& [subject, events] : observation.events->affected()) {
+      known_events += events;
+      if (affected_.size() < kMaxSubjects ? affected_.insert(subject).second : !affected_.contains(subject)) {
+        ++first_events;
+      }
+    }
+    events_in_slots_ = events_in_slots_ || !observation.events->slots.empty();
+    for (size_t i = 0; i < SlotCounts::kSlots && !observation.events->slots.empty(); ++i) {
+      slot_events_[i] += static_cast<double>(observation.events->slots[i]);
+    }
+  }
+  LOCKSTEP_CHECK(known_events <= observation.count.events, "the window was not validated");
+  const WeightedCount unknown = {static_cast<double>(observation.count.events - known_events) / dispersion,
+                                 static_cast<double>(observation.count.trials - known_trials) / dispersion};
+  unknown_.events += unknown.events;
+  unknown_.trials += unknown.trials;
+  WeightedCount counted;
+  counted.trials = static_cast<double>(known_trials) + unknown.trials;
+  counted.events = std::min(static_cast<double>(first_events) + unknown.events, counted.trials);
+  return counted;
+}
+
+RateEvidence SubjectCounter::Distinct() const {
+  const double trials = (distinct_.empty() ? 0 : distinct_.LowerBound()) + unknown_.trials;
+  RateEvidence evidence;
+  LOCKSTEP_CHECK(evidence.Add(std::min(affected(), trials), trials).ok(), "sums of validated counts");
+  return evidence;
+}
+
+}  // namespace lockstep::domain
