@@ -143,7 +143,7 @@ absl::Status RateEvidence::Add(double events, double trials) {
     return absl::InvalidArgumentError(
         absl::StrCat("rate evidence: ", events, " events in ", trials, " trials cannot be"));
   }
-  if (!(trials_ + trials <= static_cast<double>(kMaxCount))) {
+  if (!(trials <= static_cast<double>(kMaxCount) - trials_)) {
     return absl::OutOfRangeError(absl::StrCat("rate evidence: trials: ", trials_, " + ", trials,
                                               " is above the largest count, ", kMaxCount,
                                               "; nothing was added"));
