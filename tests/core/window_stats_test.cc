@@ -1,7 +1,9 @@
 #include "core/domain/window_stats.h"
 
+#include <algorithm>
 #include <functional>
 #include <random>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/domain/log_math.h"
@@ -14,6 +16,31 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kSeed = 7331;
+
+// Some of `count` observations have a subject, from a pool that is shared by all windows.
+void FillTrials(std::mt19937_64& random, uint64_t count, SubjectTrials& trials) {
+  const uint64_t known = std::min<uint64_t>(count, random() % 300);
+  for (uint64_t i = 0; i < known; ++i) trials.Record((random() % 5000) * 0x9e3779b97f4a7c15);
+}
+
+void FillEvents(std::mt19937_64& random, uint64_t count, SubjectEvents& events) {
+  const uint64_t known = std::min<uint64_t>(count, random() % 300);
+  for (uint64_t i = 0; i < known; ++i) {
+    const uint64_t subject = random() % 600;
+    events.Record(subject * 0x9e3779b97f4a7c15, subject * 0xd6e8feb86659fd93);
+  }
+}
+
+void FillSubjects(std::mt19937_64& random, WindowStats& stats) {
+  for (size_t i = 0; i < kArmCount; ++i) {
+    FillTrials(random, stats.arms[i].requests, stats.subjects.reads[i]);
+    FillEvents(random, stats.arms[i].errors, stats.subjects.errors[i]);
+  }
+  FillTrials(random, stats.comparable(), stats.subjects.compared);
+  FillEvents(random, stats.mismatches(), stats.subjects.mismatched);
+  FillEvents(random, stats.paired_errors.new_only, stats.subjects.new_failed_only);
+  FillEvents(random, stats.paired_errors.old_only, stats.subjects.old_failed_only);
+}
 
 // A valid window. `field_names` beyond WindowStats::kMaxFields make folding happen.
 WindowStats RandomWindow(std::mt19937_64& random, int field_names) {
@@ -30,7 +57,11 @@ WindowStats RandomWindow(std::mt19937_64& random, int field_names) {
   stats.writes = {below(1000), below(1000), below(1000), below(1000), below(1000)};
   for (uint64_t& count : stats.comparisons) count = below(5000);
   stats.paired_errors = {below(stats.compared() / 2 + 1), below(stats.compared() / 2 + 1)};
+  stats.paired_latency = {below(stats.compared() / 2 + 1), below(stats.compared() / 2 + 1)};
+  stats.repairs = {below(100), below(100)};
+  stats.backfill = {below(1000), below(1000)};
   stats.dropped = {below(100), below(100), below(100)};
+  FillSubjects(random, stats);
   const uint64_t mismatches = stats.comparison(ComparisonOutcome::kMismatch);
   for (uint64_t i = 0; mismatches > 0 && i < below(60); ++i) {
     // Each field at most once, with a count that a field may have.
@@ -118,7 +149,20 @@ TEST(WindowStatsTest, EveryCounterIsMerged) {
     stats.writes = {count(), count(), count(), count(), count()};
     for (uint64_t& outcome : stats.comparisons) outcome = count();
     stats.paired_errors = {count(), count()};
+    stats.paired_latency = {count(), count()};
+    stats.repairs = {count(), count()};
+    stats.backfill = {count(), count()};
     stats.dropped = {count(), count(), count()};
+    SubjectStats& subjects = stats.subjects;
+    for (SubjectTrials* trials : {&subjects.reads[0], &subjects.reads[1], &subjects.compared}) {
+      for (size_t slot : {0, 17, 63}) trials->slots.Add(slot, count());
+      trials->distinct.Add(next << 52);  // the same for both, so it doesn't add up
+    }
+    for (SubjectEvents* events : {&subjects.errors[0], &subjects.errors[1], &subjects.mismatched,
+                                  &subjects.new_failed_only, &subjects.old_failed_only}) {
+      for (size_t slot : {0, 17, 63}) events->slots.Add(slot, count());
+      events->AddAffected(next, count());
+    }
     FieldMismatches field;
     for (uint64_t& kind : field.by_kind) kind = count();
     EXPECT_TRUE(stats.AddFieldMismatches("address.city", field).ok());
@@ -127,6 +171,52 @@ TEST(WindowStatsTest, EveryCounterIsMerged) {
   WindowStats merged = window(1);
   ASSERT_TRUE(merged.Merge(window(2)).ok());
   EXPECT_EQ(merged, window(3));
+}
+
+// More affected subjects than are kept, reported in random parts: the sum does not depend on the parts or on
+// their order.
+TEST(WindowStatsTest, ManyAffectedSubjectsInAnySplitAndOrder) {
+  for (uint64_t round = 0; round < 50; ++round) {
+    SCOPED_TRACE(absl::StrCat("seed ", kSeed + round));
+    std::mt19937_64 random(kSeed + round);
+    WindowStats whole;
+    std::vector<WindowStats> parts(2 + random() % 7);
+    for (uint64_t i = 0; i < 2000; ++i) {
+      const uint64_t subject = (random() % 900) * 0x9e3779b97f4a7c15;
+      for (WindowStats* window : {&whole, &parts[random() % parts.size()]}) {
+        ++window->comparison(ComparisonOutcome::kMismatch);
+        window->subjects.compared.Record(subject);
+        window->subjects.mismatched.Record(subject, subject ^ 0x5555);
+      }
+    }
+    ASSERT_EQ(whole.subjects.mismatched.affected().size(), SubjectEvents::kMaxAffected);
+    for (int order = 0; order < 3; ++order) {
+      std::shuffle(parts.begin(), parts.end(), random);
+      WindowStats sum;
+      for (const WindowStats& part : parts) {
+        ASSERT_TRUE(part.Validate().ok()) << part.Validate();
+        ASSERT_TRUE(sum.Merge(part).ok());
+      }
+      ASSERT_EQ(sum, whole);
+    }
+    ASSERT_TRUE(whole.Validate().ok()) << whole.Validate();
+    // And as a tree: the second half first.
+    WindowStats left, right;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      ASSERT_TRUE((i < parts.size() / 2 ? left : right).Merge(parts[i]).ok());
+    }
+    ASSERT_TRUE(right.Merge(left).ok());
+    ASSERT_EQ(right, whole);
+  }
+}
+
+TEST(WindowStatsTest, MergeWithItselfDoubles) {
+  std::mt19937_64 random(kSeed);
+  WindowStats stats = RandomWindow(random, 10);
+  const WindowStats copy = stats;
+  const WindowStats twice = Sum({&copy, &copy});
+  ASSERT_TRUE(stats.Merge(stats).ok());
+  EXPECT_EQ(stats, twice);
 }
 
 TEST(WindowStatsTest, FieldsAreBoundedAndNoCountIsLost) {
@@ -167,6 +257,37 @@ TEST(WindowStatsTest, MergeRefusesOverflowAndChangesNothing) {
       {"writes: mirror_shed", [](WindowStats& s, uint64_t n) { s.writes.mirror_shed = n; }},
       {"raced", [](WindowStats& s, uint64_t n) { s.comparison(ComparisonOutcome::kRaced) = n; }},
       {"paired errors: old_only", [](WindowStats& s, uint64_t n) { s.paired_errors.old_only = n; }},
+      {"paired latency: slower", [](WindowStats& s, uint64_t n) { s.paired_latency.slower = n; }},
+      {"paired latency: not_slower", [](WindowStats& s, uint64_t n) { s.paired_latency.not_slower = n; }},
+      {"repairs: queued", [](WindowStats& s, uint64_t n) { s.repairs.queued = n; }},
+      {"repairs: done", [](WindowStats& s, uint64_t n) { s.repairs.done = n; }},
+      {"backfill: rows_to_copy", [](WindowStats& s, uint64_t n) { s.backfill.rows_to_copy = n; }},
+      {"backfill: rows_copied", [](WindowStats& s, uint64_t n) { s.backfill.rows_copied = n; }},
+      {"new arm: requests with a subject, slot 7",
+       [](WindowStats& s, uint64_t n) {
+         s.subjects.reads[1] = {};
+         s.subjects.reads[1].slots.Add(7, n);
+       }},
+      {"comparable comparisons with a subject, slot 63",
+       [](WindowStats& s, uint64_t n) {
+         s.subjects.compared = {};
+         s.subjects.compared.slots.Add(63, n);
+       }},
+      {"old arm: errors with a subject, slot 0",
+       [](WindowStats& s, uint64_t n) {
+         s.subjects.errors[0] = {};
+         s.subjects.errors[0].slots.Add(0, n);
+       }},
+      {"mismatches of one affected subject",
+       [](WindowStats& s, uint64_t n) {
+         s.subjects.mismatched = {};
+         s.subjects.mismatched.AddAffected(3, n);
+       }},
+      {"paired errors: old_only of one affected subject",
+       [](WindowStats& s, uint64_t n) {
+         s.subjects.old_failed_only = {};
+         s.subjects.old_failed_only.AddAffected(3, n);
+       }},
       {"dropped: samples_dropped", [](WindowStats& s, uint64_t n) { s.dropped.samples_dropped = n; }},
       {"field 'city'",
        [](WindowStats& s, uint64_t n) {
@@ -210,6 +331,52 @@ TEST(WindowStatsTest, ValidateRefusesCountsThatCannotBe) {
          s.comparison(ComparisonOutcome::kMatch) = 8;
          ASSERT_TRUE(s.AddFieldMismatches(WindowStats::kOtherFields, ValueMismatches(1)).ok());
        }},
+      {"paired latencies (slower + not_slower) = 9 is more than comparisons = 8",
+       [](WindowStats& s) {
+         s.paired_latency = {4, 5};
+       }},
+      {"old arm: requests with a subject = 11 is more than old arm: requests = 10",
+       [](WindowStats& s) { s.subjects.reads[0].slots.Add(1, 11); }},
+      {"new arm: requests with a subject = 1 is more than new arm: requests = 0",
+       [](WindowStats& s) { s.subjects.reads[1].Record(1); }},
+      {"old arm: requests: registers set by a subject = 2 is more than old arm: requests with a subject = 1",
+       [](WindowStats& s) {
+         s.subjects.reads[0].Record(0);
+         s.subjects.reads[0].distinct.Add(~uint64_t{0});
+       }},
+      {"comparable comparisons with a subject = 6 is more than comparable comparisons = 5",
+       [](WindowStats& s) { s.subjects.compared.slots.Add(1, 6); }},
+      {"old arm: errors with a subject = 3 is more than old arm: errors = 2",
+       [](WindowStats& s) { s.subjects.errors[0].slots.Add(1, 3); }},
+      {"old arm: errors of affected subjects = 3 is more than old arm: errors = 2",
+       [](WindowStats& s) {
+         s.subjects.errors[0].AddAffected(1, 2);
+         s.subjects.errors[0].AddAffected(2, 1);
+       }},
+      {"new arm: errors with a subject = 1 is more than new arm: errors = 0",
+       [](WindowStats& s) { s.subjects.errors[1].Record(1, 1); }},
+      {"mismatches with a subject = 6 is more than mismatches = 5",
+       [](WindowStats& s) { s.subjects.mismatched.slots.Add(1, 6); }},
+      {"mismatches of affected subjects = 6 is more than mismatches = 5",
+       [](WindowStats& s) { s.subjects.mismatched.AddAffected(1, 6); }},
+      {"paired errors: new_only of affected subjects = 2 is more than paired errors: new_only = 1",
+       [](WindowStats& s) { s.subjects.new_failed_only.AddAffected(1, 2); }},
+      {"paired errors: old_only with a subject = 2 is more than paired errors: old_only = 1",
+       [](WindowStats& s) { s.subjects.old_failed_only.slots.Add(1, 2); }},
+      {"mismatches with a subject, slot 4: 0 + 9007199254740993",
+       [](WindowStats& s) { s.subjects.mismatched.slots.Add(4, kMaxCount + 1); }},
+      // The sums over slots and over subjects would wrap around to 0.
+      {"mismatches with a subject, slot 4: 0 + 9223372036854775808",
+       [](WindowStats& s) {
+         s.subjects.mismatched.slots.Add(4, uint64_t{1} << 63);
+         s.subjects.mismatched.slots.Add(5, uint64_t{1} << 63);
+       }},
+      {"mismatches of one affected subject: 0 + 9223372036854775808",
+       [](WindowStats& s) {
+         s.subjects.mismatched.AddAffected(4, uint64_t{1} << 63);
+         s.subjects.mismatched.AddAffected(5, uint64_t{1} << 63);
+       }},
+      {"repairs: queued: 9007199254740993", [](WindowStats& s) { s.repairs.queued = kMaxCount + 1; }},
       {"writes: mirror_ok: 18446744073709551615 + 0 is above the largest count",
        [](WindowStats& s) { s.writes.mirror_ok = ~uint64_t{0}; }},
       {"timeout: 9007199254740993",
@@ -218,12 +385,22 @@ TEST(WindowStatsTest, ValidateRefusesCountsThatCannotBe) {
   for (const auto& test : kCases) {
     WindowStats stats;
     stats.arm(Arm::kOld).requests = 10;
+    stats.arm(Arm::kOld).errors = 2;
+    stats.paired_errors = {1, 1};
     stats.comparison(ComparisonOutcome::kMismatch) = 5;
     stats.comparison(ComparisonOutcome::kErrorInNew) = 3;
     ASSERT_TRUE(stats.Validate().ok());
     test.spoil(stats);
     EXPECT_THAT(std::string(stats.Validate().message()), HasSubstr(test.message));
   }
+}
+
+// A row may be taken on in one bucket and copied in the next, as a repair may be queued and done.
+TEST(WindowStatsTest, ProgressMayFallIntoALaterBucketThanItsBeginning) {
+  WindowStats stats;
+  stats.backfill.rows_copied = 7;
+  stats.repairs.done = 5;
+  EXPECT_TRUE(stats.Validate().ok()) << stats.Validate();
 }
 
 TEST(WindowStatsTest, FieldCountsThatWrapAroundAreRefused) {
