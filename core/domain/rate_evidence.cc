@@ -1,5 +1,6 @@
 #include "core/domain/rate_evidence.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -49,18 +50,42 @@ struct Bracket {
   double high;
 };
 
-// Where `holds`, which is true on one side of some rate and false on the other, changes between `low` and
-// `high`: bisection in ln r, since bounds lie anywhere between 1e-16 and 1. Both ends keep the side they
-// began on.
-template <typename Predicate>
-Bracket Bisect(double low, double high, const Predicate& holds) {
-  const bool holds_at_low = holds(low);
+// The neighbouring doubles between which `excess`, monotone in the rate, changes sign within `bracket`: at
+// one end it is >= 0, at the other below. Regula falsi in ln r (bounds lie anywhere between 1e-16 and 1),
+// with a step of bisection whenever it has not halved the bracket, and bisection for the last bits, where
+// rounding makes `excess` uneven.
+template <typename Excess>
+Bracket SignChange(Bracket bracket, const Excess& excess) {
+  double at_low = excess(bracket.low);
+  double at_high = excess(bracket.high);
+  const bool holds_at_low = at_low >= 0;
+  const auto replace = [&](double rate) {
+    const double value = excess(rate);
+    const bool is_low = (value >= 0) == holds_at_low;
+    (is_low ? bracket.low : bracket.high) = rate;
+    (is_low ? at_low : at_high) = value;
+  };
+  while (bracket.high > bracket.low * (1 + 1e-10)) {
+    const double log_low = std::log(bracket.low);
+    const double width = std::log(bracket.high) - log_low;
+    const double share = std::clamp(at_low / (at_low - at_high), 0.0, 1.0);
+    // A little beyond the secant's guess, on both sides, catches the root between two close rates. NaN and
+    // infinities fall to the bisection.
+    const double margin = std::max(1e-11, width * 1e-3);
+    for (const double log_rate : {log_low + share * width - margin, log_low + share * width + margin}) {
+      const double rate = std::exp(log_rate);
+      if (rate > bracket.low && rate < bracket.high) replace(rate);
+    }
+    const double left = std::log(bracket.high / bracket.low);
+    if (left > width / 2) {
+      const double middle = std::sqrt(bracket.low) * std::sqrt(bracket.high);
+      if (middle > bracket.low && middle < bracket.high) replace(middle);
+    }
+  }
   while (true) {
-    // The arithmetic mean finishes the last bits, where the geometric one rounds to an end of the bracket.
-    double middle = std::sqrt(low) * std::sqrt(high);
-    if (!(middle > low && middle < high)) middle = low + (high - low) / 2;
-    if (!(middle > low && middle < high)) return {low, high};
-    (holds(middle) == holds_at_low ? low : high) = middle;
+    const double middle = bracket.low + (bracket.high - bracket.low) / 2;
+    if (!(middle > bracket.low && middle < bracket.high)) return bracket;
+    replace(middle);
   }
 }
 
@@ -168,19 +193,15 @@ absl::StatusOr<double> RateEvidence::LogDown(double r) const {
 absl::StatusOr<RateInterval> RateEvidence::Interval(double alpha) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("alpha", alpha));
   const double log_threshold = -std::log(alpha);
-  const auto rejected_as_too_low = [&](double r) {
-    return LogMixture(UpGrid(), events_, trials_, r) >= log_threshold;
+  const auto up_excess = [&](double r) { return LogMixture(UpGrid(), events_, trials_, r) - log_threshold; };
+  const auto down_excess = [&](double r) {
+    return LogMixture(DownGrid(), events_, trials_, r) - log_threshold;
   };
-  const auto rejected_as_too_high = [&](double r) {
-    return LogMixture(DownGrid(), events_, trials_, r) >= log_threshold;
-  };
+  const Bracket all = {kLowestRate, kHighestRate};
   RateInterval interval;
   // E_up falls and E_down rises with r. E_up never rejects the highest rate, nor E_down the lowest.
-  if (rejected_as_too_low(kLowestRate))
-    interval.lower = Bisect(kLowestRate, kHighestRate, rejected_as_too_low).low;
-  if (rejected_as_too_high(kHighestRate)) {
-    interval.upper = Bisect(kLowestRate, kHighestRate, rejected_as_too_high).high;
-  }
+  if (up_excess(kLowestRate) >= 0) interval.lower = SignChange(all, up_excess).low;
+  if (down_excess(kHighestRate) >= 0) interval.upper = SignChange(all, down_excess).high;
   return interval;
 }
 
