@@ -61,12 +61,18 @@ TEST(NoAllocationTest, CountingAllocatesOnlyForANewBucket) {
   FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
   TelemetryRecorder recorder({.migrations = {"m"}}, &clock);
   const Attribution to{.generation = 1, .epoch = 1, .contract_revision = 1};
-  recorder.RecordRead(to, domain::Arm::kOld, true, absl::Microseconds(10));
+  const auto record = [&](absl::string_view name) {
+    recorder.RecordRead(to, domain::Arm::kOld, true, absl::Microseconds(10), {name, 1});
+    recorder.RecordAuthoritativeWrite(to, true);
+    recorder.RecordComparison(to, 1, {.outcome = domain::ComparisonOutcome::kMatch, .subject = name});
+  };
+  record("anybody");
   const uint64_t before = allocations;
   for (int i = 0; i < 1000; ++i) {
+    record(absl::string_view("0123456789012345678901234567890123456789").substr(i % 40, 1 + i % 7));
     recorder.RecordRead(to, domain::Arm::kOld, true, absl::Microseconds(i));
-    recorder.RecordAuthoritativeWrite(to, true);
-    recorder.RecordComparison(to, 1, {.outcome = domain::ComparisonOutcome::kMatch});
+    recorder.RecordRepairQueued(to);
+    recorder.RecordBackfill(to, 10, 10);
   }
   EXPECT_EQ(allocations, before);
 }

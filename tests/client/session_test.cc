@@ -40,7 +40,8 @@ class SessionTest : public ::testing::Test {
   std::shared_ptr<FakeControlPlane> plane_ = std::make_shared<FakeControlPlane>();
   SnapshotRing ring_{{kFullName}};
   TelemetryRecorder telemetry_{{.migrations = {kFullName}, .instance_id = "i-1"}, &clock_};
-  std::shared_ptr<RepairQueue> repairs_ = std::make_shared<RepairQueue>(10, &executor_, &clock_, 1);
+  std::shared_ptr<RepairQueue> repairs_ =
+      std::make_shared<RepairQueue>(10, &executor_, &clock_, &telemetry_, 1);
   Session session_{Options(), plane_.get(), &ring_, &telemetry_, repairs_.get(), &clock_, 1};
 };
 
@@ -83,8 +84,7 @@ TEST_F(SessionTest, RepairsHoldTheirEpoch) {
   Run();
   const uint64_t old_epoch = plane_->EpochOf(kMigration);
   RepairOutcome outcome = RepairOutcome::kRetry;
-  ASSERT_TRUE(repairs_->Add({.migration_index = 0,
-                             .epoch = old_epoch,
+  ASSERT_TRUE(repairs_->Add({.attribution = {.generation = 1, .epoch = old_epoch},
                              .backoff_initial = absl::Milliseconds(50),
                              .backoff_max = absl::Seconds(1),
                              .attempt = [&] { return outcome; }}));
@@ -187,6 +187,45 @@ TEST_F(SessionTest, LeaseIsCountedFromTheSendOfTheHeartbeat) {
   Advance(absl::Seconds(5));
   Run();
   EXPECT_TRUE(session_.Stats().connected);
+}
+
+struct KeepAliveCase {
+  Stage stage;
+  uint64_t batches;  // in a minute without traffic, from the first second on
+};
+
+TEST_F(SessionTest, SaysThatItIsThereWhileTheMigrationMirrorsOrCompares) {
+  const std::vector<KeepAliveCase> cases = {
+      {Stage::kOff, 0},     {Stage::kDualWrite, 5}, {Stage::kShadowRead, 4}, {Stage::kCanaryRead, 4},
+      {Stage::kCutover, 4}, {Stage::kNewOnly, 0},   {Stage::kComplete, 0},
+  };
+  uint64_t sent = 0;
+  for (const KeepAliveCase& c : cases) {
+    SCOPED_TRACE(domain::StageName(c.stage));
+    plane_->SetStage(kMigration, c.stage);
+    for (int second = 0; second <= 60; ++second)
+      Advance(second == 0 ? absl::ZeroDuration() : absl::Seconds(1));
+    sent += c.batches;
+    EXPECT_EQ(session_.Stats().batches_acknowledged, sent);
+  }
+  EXPECT_TRUE(plane_->Deltas().empty());
+  EXPECT_EQ(plane_->DuplicateReports(), 0u);
+}
+
+TEST_F(SessionTest, NothingButTrafficIsSentWhileItIsThere) {
+  plane_->SetStage(kMigration, Stage::kDualWrite);
+  Run();
+  EXPECT_EQ(session_.Stats().batches_acknowledged, 1u);
+  for (int second = 0; second < 60; ++second) {
+    telemetry_.RecordAuthoritativeWrite({.generation = 1, .epoch = 1}, true);
+    Advance(absl::Seconds(1));
+  }
+  EXPECT_EQ(session_.Stats().batches_acknowledged, 61u);
+  plane_->SetReachable(false);
+  plane_->Disconnect();
+  for (int second = 0; second < 60; ++second) Advance(absl::Seconds(1));
+  EXPECT_EQ(session_.Stats().batches_acknowledged, 61u);
+  EXPECT_EQ(session_.Stats().operations_unreported, 0u) << "a disconnected instance makes none";
 }
 
 TEST_F(SessionTest, DrainDelaysTheReconnect) {

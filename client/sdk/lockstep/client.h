@@ -109,6 +109,8 @@ class RouteHandle {
   Attribution attribution() const {
     return {index_, routing_->state.generation, decision_.epoch, routing_->contract.revision};
   }
+  // The same: the routing key, or a name that the service prefers (see Subject). Refers to `name`.
+  Subject SubjectNamed(absl::string_view name) const { return {name, routing_->state.salt_seed}; }
 
  private:
   friend class Client;
@@ -164,6 +166,10 @@ class Client {
   absl::StatusOr<RouteHandle> Route(absl::string_view migration, absl::string_view key,
                                     const domain::Attributes* attributes = nullptr) const;
 
+  // What a backfill worker's counts belong to (TelemetryRecorder::RecordBackfill): the state in force now.
+  // Ask again for each report, because it changes. Errors as of Route.
+  absl::StatusOr<Attribution> PresentAttribution(MigrationHandle migration) const;
+
   // Stops comparisons and routing, then, until `deadline` by the client's clock: waits for operations to end,
   // repairs what mirrors missed, sends the telemetry, and gives the enrolment up. Idempotent: later calls
   // return the first one's answer. OK: nothing is left. DEADLINE_EXCEEDED says what is: operations still
@@ -181,12 +187,17 @@ class Client {
   Clock& clock() const;
   // Unique per call over all processes; for writes that bring no idempotency key.
   std::string NextIdempotencyKey() const;
+  // Another number at each call, all determined by ClientOptions::seed; for what needs a Prng of its own.
+  uint64_t NextSeed() const;
   // For Migrator.
   const std::shared_ptr<internal::RepairQueue>& repair_queue() const;
 
  private:
   struct Parts;
   explicit Client(std::unique_ptr<Parts> parts);
+  // Of the migration, in the pinned snapshot. Errors as of Route.
+  absl::StatusOr<const domain::MigrationRouting*> RoutingOf(const internal::SnapshotPin& pin,
+                                                            MigrationHandle migration) const;
   // Why there is nothing to route by.
   absl::Status NoSnapshot() const;
 

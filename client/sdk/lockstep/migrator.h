@@ -51,6 +51,7 @@ template <typename Key, typename Record>
 class Migrator {
  public:
   using RoutingKeyFn = std::function<std::string(const Key&)>;
+  using SubjectFn = std::function<std::string(const Key&)>;
   using ReadFn = std::function<absl::StatusOr<std::optional<Record>>(const Key&, const ReadContext&)>;
   // `record` is null for a delete.
   using WriteFn = std::function<absl::StatusOr<WriteResult<Record>>(const Key&, const Record* record,
@@ -99,6 +100,7 @@ class Migrator {
   };
   struct Callbacks {
     RoutingKeyFn routing_key;
+    SubjectFn subject;  // null: the routing key
     FieldsFn fields;
     SideCallbacks sides[2];
     SideCallbacks& on(domain::Side side) { return sides[static_cast<size_t>(side)]; }
@@ -131,8 +133,9 @@ class Migrator {
     return result.row.has_value() ? &*result.row : nullptr;
   }
 
-  void Compare(const Key& key, RouteHandle route, std::string routing_key, const ReadOptions& options,
-               const absl::StatusOr<std::optional<Record>>& served);
+  // `subject` is empty where it is the routing key.
+  void Compare(const Key& key, RouteHandle route, std::string routing_key, std::string subject,
+               const ReadOptions& options, const absl::StatusOr<std::optional<Record>>& served);
   absl::StatusOr<WriteResult<Record>> Apply(const Key& key, const Record* record,
                                             const WriteOptions& options);
   absl::Status Mirror(const Key& key, const WriteResult<Record>& written, MirrorWrite write,
@@ -169,6 +172,10 @@ class Migrator<Key, Record>::Builder {
   // unknown (it timed out, or the connection broke) is followed up, too.
   Builder& CurrentOld(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kOld).current, std::move(fn)); }
   Builder& CurrentNew(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kNew).current, std::move(fn)); }
+  // Optional: whom a record belongs to, if a fault would hit all records of one together: the tenant of an
+  // order, say. The gate then certifies by distinct tenants and counts an affected tenant once. Default: the
+  // routing key, each record for itself. Don't change it in the middle of a migration.
+  Builder& Subject(SubjectFn fn) { return Set(callbacks_.subject, std::move(fn)); }
   Builder& Options(MigratorOptions options) { return Set(options_, std::move(options)); }
 
   // Errors: those of Client::Resolve; INVALID_ARGUMENT names what is missing or out of range. Call once.

@@ -57,6 +57,8 @@ struct ReadOptions {
   const domain::Attributes* attributes = nullptr;  // for attribute rules; used only during the call
   absl::Time deadline = absl::InfiniteFuture();
   std::string trace_id;  // W3C trace id, for mismatch samples
+  // Whom the read concerns, where that is known only with the request. Empty: as Builder::Subject says.
+  std::string subject;
 };
 
 struct WriteOptions {
@@ -73,6 +75,11 @@ struct MigratorOptions {
   // On a mismatch both sides are read again after each of these; empty: no settling.
   std::vector<absl::Duration> settle_delays = {absl::Milliseconds(20), absl::Milliseconds(60),
                                                absl::Milliseconds(180)};
+  // After this share of the comparisons, in [0, 1], both sides are read once more, back to back in random
+  // order, and timed (METRIC_PAIRED_LATENCY); at 0.05 that adds 5 % to the reads that comparisons make of the
+  // shadow side, and as many of the served one. Each read has comparison_deadline; one that doesn't end in
+  // time counts as the slower one of the two, and a pair with another error does not count.
+  double paired_latency_share = 0.05;
   // For a mirror write, from its start, and never beyond the call's own deadline. Also for each repair
   // attempt.
   absl::Duration mirror_deadline = absl::Seconds(1);

@@ -4,16 +4,19 @@
 //
 //   absl::StatusOr<RouteHandle> route = client->Route(orders, key);
 //   ... read ...
-//   client->telemetry().RecordRead(route->attribution(), domain::Arm::kOld, status.ok(), latency);
+//   client->telemetry().RecordRead(route->attribution(), domain::Arm::kOld, status.ok(), latency,
+//                                  route->SubjectNamed(key));
 //
 // Thread-safe. A record takes one mutex that no other thread uses (up to 16 recording threads), reads the
-// wall clock once and allocates only when a new 5 s bucket begins. Memory is bounded: see TelemetryOptions.
+// wall clock once and allocates only when counts of a new 5 s bucket begin and for bad events (a failed read,
+// a mismatch), which are few. Memory is bounded: see TelemetryOptions.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +42,15 @@ struct Attribution {
   auto operator<=>(const Attribution&) const = default;
 };
 
+// Whom an observation concerns: the record, or whoever the service names instead (a tenant, say). The gate
+// certifies by distinct subjects and counts an affected one once, so every observation of one migration
+// should name subjects of one kind. What has no name is counted all the same, but as of nobody in particular,
+// which the gate trusts less.
+struct Subject {
+  absl::string_view name;  // any bytes, never kept nor sent; empty: unknown
+  uint64_t salt_seed = 0;  // of the routing state
+};
+
 enum class MirrorResult : uint8_t {
   kOk,      // applied, or ignored as older
   kFailed,  // attempted and failed, or the call was given up between its two writes
@@ -57,6 +69,13 @@ struct TelemetryOptions {
   std::string digest_key;
 };
 
+// How long it took to read one record from both sides, in random order. absl::InfiniteDuration() stands for a
+// read that did not end in time.
+struct TimedPair {
+  absl::Duration from_old;
+  absl::Duration from_new;
+};
+
 // One comparison that ended.
 struct ComparisonRecord {
   domain::ComparisonOutcome outcome = domain::ComparisonOutcome::kMatch;
@@ -66,6 +85,10 @@ struct ComparisonRecord {
   const std::vector<FieldDifference>* differences = nullptr;  // for kMismatch
   absl::string_view routing_key;                              // digested, never kept
   absl::string_view trace_id;
+  absl::string_view subject;  // Subject::name
+  // Counts as new being slower when new took more than PairedLatency::kTolerance times as long, as not slower
+  // when it took less; a tie, or two reads that did not end in time, count as neither.
+  std::optional<TimedPair> timed;
 };
 
 class TelemetryRecorder {
@@ -75,13 +98,22 @@ class TelemetryRecorder {
   ~TelemetryRecorder();
 
   // A read served by `arm`. `latency` is that of the serving side alone.
-  void RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency);
+  void RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency,
+                  const Subject& subject = {});
   void RecordAuthoritativeWrite(const Attribution& to, bool ok);
   void RecordMirrorWrite(const Attribution& to, MirrorResult result);
-  // `salt_seed` of the routing state keys the digests when no digest key was given.
+  // `salt_seed` of the routing state hashes the subject, and keys the digests when no digest key was given.
   void RecordComparison(const Attribution& to, uint64_t salt_seed, const ComparisonRecord& record);
   // A comparison not made because of a cap.
   void RecordComparisonShed(const Attribution& to);
+  // A failed mirror write that is going to be repaired, and a repair that is done or no longer needed. Both
+  // belong to the write's attribution, whenever they happen.
+  void RecordRepairQueued(const Attribution& to);
+  void RecordRepairDone(const Attribution& to);
+  // For backfill workers; see Client::PresentAttribution. `rows_to_copy` are rows that a worker takes on,
+  // each row once: report them before copying starts, or the migration looks covered too soon. `rows_copied`
+  // of them are on the new side now.
+  void RecordBackfill(const Attribution& to, uint64_t rows_to_copy, uint64_t rows_copied);
 
   // Takes out what was recorded since the last call, one delta for each (migration, generation, epoch,
   // contract revision, bucket), in that order.
@@ -97,6 +129,9 @@ class TelemetryRecorder {
 
   template <typename Update>
   void Record(const Attribution& to, Update&& update);
+  // The secret that keys digests.
+  std::string DigestKey(uint64_t salt_seed) const;
+  uint64_t AffectedId(const Subject& subject) const;
   void AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record, absl::Time now) const;
   // Null when the fingerprint has had its samples; that is counted.
   domain::MismatchSample* NewSample(Cell& cell, absl::string_view field, absl::string_view kind) const;

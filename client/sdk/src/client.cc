@@ -102,7 +102,7 @@ struct Client::Parts {
       options.executor = own_executor;
     }
     repairs = std::make_shared<internal::RepairQueue>(options.max_outstanding_repairs, options.executor.get(),
-                                                      options.clock, prng.Next());
+                                                      options.clock, &telemetry, prng.Next());
     for (uint32_t i = 0; i < migrations.size(); ++i) indexes.emplace(migrations[i], i);
     internal::SessionOptions session_options{
         .enrolment = {options.instance_id, options.service, options.version, migrations, {}},
@@ -115,6 +115,7 @@ struct Client::Parts {
                      options.backoff_max}};
     session = std::make_unique<internal::Session>(std::move(session_options), options.transport.get(), &ring,
                                                   &telemetry, repairs.get(), options.clock, prng.Next());
+    first_seed = prng.Next();
   }
 
   void RunThread() {
@@ -140,6 +141,8 @@ struct Client::Parts {
   std::unique_ptr<internal::Session> session;
   std::string idempotency_prefix;
   std::atomic<uint64_t> next_idempotency_key{1};
+  uint64_t first_seed = 0;
+  std::atomic<uint64_t> seeds_given{0};
   std::atomic<bool> accepts_comparisons{true};
   std::atomic<bool> stop{false};
   std::thread thread;
@@ -211,6 +214,19 @@ absl::StatusOr<MigrationHandle> Client::Resolve(absl::string_view migration) con
   return MigrationHandle(found->second);
 }
 
+absl::StatusOr<const domain::MigrationRouting*> Client::RoutingOf(const internal::SnapshotPin& pin,
+                                                                  MigrationHandle migration) const {
+  if (pin.slot() == nullptr) return NoSnapshot();
+  LOCKSTEP_CHECK(migration.index() < pin.slot()->by_index.size(), "a MigrationHandle of another client");
+  const domain::MigrationRouting* const routing = pin.slot()->by_index[migration.index()];
+  if (routing == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("the control plane knows no migration ",
+                                                      parts_->migrations[migration.index()],
+                                                      "; create it before the service routes by it"));
+  }
+  return routing;
+}
+
 absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::string_view key,
                                           const domain::Attributes* attributes) const {
   if (key.empty() || key.size() > domain::kMaxKeyBytes) {
@@ -219,15 +235,7 @@ absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::strin
   }
   RouteHandle handle;
   handle.pin_ = parts_->ring.PinCurrent();
-  const internal::SnapshotSlot* const slot = handle.pin_.slot();
-  if (slot == nullptr) return NoSnapshot();
-  LOCKSTEP_CHECK(migration.index() < slot->by_index.size(), "a MigrationHandle of another client");
-  handle.routing_ = slot->by_index[migration.index()];
-  if (handle.routing_ == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("the control plane knows no migration ",
-                                                      parts_->migrations[migration.index()],
-                                                      "; create it before the service routes by it"));
-  }
+  LOCKSTEP_ASSIGN_OR_RETURN(handle.routing_, RoutingOf(handle.pin_, migration));
   handle.index_ = migration.index();
   handle.decision_ = domain::Decide(handle.routing_->state, key, attributes);
   if (parts_->session->stale()) {
@@ -235,6 +243,13 @@ absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::strin
     ServeFromAuthority(handle.decision_);
   }
   return handle;
+}
+
+absl::StatusOr<Attribution> Client::PresentAttribution(MigrationHandle migration) const {
+  const internal::SnapshotPin pin = parts_->ring.PinCurrent();
+  LOCKSTEP_ASSIGN_OR_RETURN(const domain::MigrationRouting* const routing, RoutingOf(pin, migration));
+  return Attribution{migration.index(), routing->state.generation, routing->state.epoch,
+                     routing->contract.revision};
 }
 
 absl::Status Client::NoSnapshot() const {
@@ -320,6 +335,10 @@ TelemetryRecorder& Client::telemetry() const { return parts_->telemetry; }
 Executor& Client::executor() const { return *parts_->options.executor; }
 Clock& Client::clock() const { return *parts_->options.clock; }
 const std::shared_ptr<internal::RepairQueue>& Client::repair_queue() const { return parts_->repairs; }
+
+uint64_t Client::NextSeed() const {
+  return Prng(parts_->first_seed + parts_->seeds_given.fetch_add(1, std::memory_order_relaxed)).Next();
+}
 
 std::string Client::NextIdempotencyKey() const {
   return absl::StrCat(parts_->idempotency_prefix,

@@ -35,6 +35,7 @@ struct ComparisonRunner::Running {
   size_t settle_passes = 0;
   // The authoritative side as last read.
   std::optional<RecordView> authoritative;
+  Verdict verdict;  // once it is concluded
 };
 
 namespace {
@@ -55,6 +56,17 @@ Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, 
   answer.view = task.read(side, clock.Now() + timeout);
   answer.timed_out = clock.SinceBoot() - start > timeout || absl::IsDeadlineExceeded(answer.view.status());
   return answer;
+}
+
+// Infinite for a read that did not end in time, nothing for one that failed.
+std::optional<absl::Duration> Time(const ComparisonTask& task, Side side, absl::Duration timeout,
+                                   const Clock& clock) {
+  const absl::Duration start = clock.SinceBoot();
+  const absl::Status status = task.touch(side, clock.Now() + timeout);
+  const absl::Duration took = clock.SinceBoot() - start;
+  if (took > timeout || absl::IsDeadlineExceeded(status)) return absl::InfiniteDuration();
+  if (!status.ok()) return std::nullopt;
+  return took;
 }
 
 Side AuthoritativeSide(const ComparisonTask& task) {
@@ -89,7 +101,7 @@ Verdict Judge(const Answer& from_old, const Answer& from_new, const domain::Cont
 }  // namespace
 
 ComparisonRunner::ComparisonRunner(Client* client, const MigratorOptions& options)
-    : client_(client), options_(options) {}
+    : client_(client), options_(options), prng_(client->NextSeed()) {}
 
 bool ComparisonRunner::Admit() {
   if (!client_->accepts_comparisons()) return false;
@@ -114,11 +126,11 @@ void ComparisonRunner::FirstPass(const std::shared_ptr<Running>& running) {
   const bool old_served = task.served_side == Side::kOld;
   const Answer& from_old = old_served ? served : shadow;
   const Answer& from_new = old_served ? shadow : served;
-  const Verdict verdict = Judge<Verdict>(from_old, from_new, task.route.contract());
+  Verdict verdict = Judge<Verdict>(from_old, from_new, task.route.contract());
   if (verdict.is_mismatch()) {
     running->authoritative = *(AuthoritativeSide(task) == Side::kOld ? from_old : from_new).view;
   }
-  Conclude(running, verdict);
+  Conclude(running, std::move(verdict));
 }
 
 void ComparisonRunner::SettlePass(const std::shared_ptr<Running>& running) {
@@ -142,27 +154,54 @@ void ComparisonRunner::SettlePass(const std::shared_ptr<Running>& running) {
   } else if (!verdict.only_old_failed && !verdict.only_new_failed && verdict.outcome.has_value()) {
     verdict.outcome = ComparisonOutcome::kLagged;
   }
-  Conclude(running, verdict);
+  Conclude(running, std::move(verdict));
 }
 
-void ComparisonRunner::Conclude(const std::shared_ptr<Running>& running, const Verdict& verdict) {
-  if (!verdict.is_mismatch() || running->settle_passes >= options_.settle_delays.size()) {
-    return Record(*running, verdict);
+void ComparisonRunner::Conclude(const std::shared_ptr<Running>& running, Verdict verdict) {
+  if (verdict.is_mismatch() && running->settle_passes < options_.settle_delays.size()) {
+    return client_->executor().Submit(options_.settle_delays[running->settle_passes],
+                                      [running] { running->runner->SettlePass(running); });
   }
-  client_->executor().Submit(options_.settle_delays[running->settle_passes],
-                             [running] { running->runner->SettlePass(running); });
+  if (!verdict.outcome.has_value()) return;
+  running->verdict = std::move(verdict);
+  if (!client_->accepts_comparisons() || !Draw(options_.paired_latency_share)) {
+    return Record(*running, std::nullopt);
+  }
+  client_->executor().Submit(absl::ZeroDuration(), [running] { running->runner->TimingPass(*running); });
 }
 
-void ComparisonRunner::Record(const Running& running, const Verdict& verdict) {
-  if (!verdict.outcome.has_value()) return;
+void ComparisonRunner::TimingPass(const Running& running) {
+  const auto time = [&](Side side) {
+    return Time(running.task, side, options_.comparison_deadline, client_->clock());
+  };
+  // The second read finds warmer caches than the first: in random order, that favours neither side.
+  const Side first = Draw(0.5) ? Side::kOld : Side::kNew;
+  const std::optional<absl::Duration> from_first = time(first);
+  if (!from_first.has_value()) return Record(running, std::nullopt);
+  const std::optional<absl::Duration> from_second = time(Other(first));
+  if (!from_second.has_value()) return Record(running, std::nullopt);
+  Record(running,
+         first == Side::kOld ? TimedPair{*from_first, *from_second} : TimedPair{*from_second, *from_first});
+}
+
+bool ComparisonRunner::Draw(double probability) {
+  MutexLock lock(&prng_mutex_);
+  return prng_.Unit() < probability;
+}
+
+// The pair is recorded with its comparison: the counts of one bucket must belong together.
+void ComparisonRunner::Record(const Running& running, std::optional<TimedPair> timed) {
   const ComparisonTask& task = running.task;
+  const Verdict& verdict = running.verdict;
   client_->telemetry().RecordComparison(task.route.attribution(), task.route.state().salt_seed,
                                         {.outcome = *verdict.outcome,
                                          .only_old_failed = verdict.only_old_failed,
                                          .only_new_failed = verdict.only_new_failed,
                                          .differences = &verdict.differences,
                                          .routing_key = task.routing_key,
-                                         .trace_id = task.trace_id});
+                                         .trace_id = task.trace_id,
+                                         .subject = task.subject.empty() ? task.routing_key : task.subject,
+                                         .timed = timed});
 }
 
 }  // namespace lockstep::internal

@@ -14,18 +14,32 @@ namespace {
 
 constexpr size_t kDigestBytes = 16;
 
-}  // namespace
+using Digest = std::array<unsigned char, EVP_MAX_MD_SIZE>;
 
-std::string KeyedDigest(absl::string_view key, absl::string_view purpose, absl::string_view value) {
+Digest Hmac(absl::string_view key, absl::string_view purpose, absl::string_view value) {
   const std::string message = absl::StrCat(purpose, absl::string_view("\0", 1), value);
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  Digest digest;
   unsigned int length = 0;
   const unsigned char* const made =
       HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
            reinterpret_cast<const unsigned char*>(message.data()), message.size(), digest.data(), &length);
   LOCKSTEP_CHECK(made != nullptr && length >= kDigestBytes, "HMAC-SHA256 is always available");
+  return digest;
+}
+
+}  // namespace
+
+std::string KeyedDigest(absl::string_view key, absl::string_view purpose, absl::string_view value) {
+  const Digest digest = Hmac(key, purpose, value);
   return absl::BytesToHexString(
       absl::string_view(reinterpret_cast<const char*>(digest.data()), kDigestBytes));
+}
+
+uint64_t KeyedId(absl::string_view key, absl::string_view purpose, absl::string_view value) {
+  const Digest digest = Hmac(key, purpose, value);
+  uint64_t id = 0;
+  for (size_t i = 0; i < sizeof(id); ++i) id = id << 8 | digest[i];
+  return id;
 }
 
 std::string KeyFromSalt(uint64_t salt_seed) {

@@ -7,8 +7,9 @@
 
 namespace lockstep::internal {
 
-RepairQueue::RepairQueue(size_t capacity, Executor* executor, const Clock* clock, uint64_t seed)
-    : capacity_(capacity), executor_(executor), clock_(clock), prng_(seed) {}
+RepairQueue::RepairQueue(size_t capacity, Executor* executor, const Clock* clock,
+                         TelemetryRecorder* telemetry, uint64_t seed)
+    : capacity_(capacity), executor_(executor), clock_(clock), telemetry_(telemetry), prng_(seed) {}
 
 bool RepairQueue::Add(Repair repair) {
   MutexLock lock(&mutex_);
@@ -17,7 +18,9 @@ bool RepairQueue::Add(Repair repair) {
     return false;
   }
   ++outstanding_;
-  ++held_[repair.migration_index][repair.epoch];
+  ++held_[repair.attribution.migration_index][repair.attribution.epoch];
+  // Under the lock, so that it is counted before it can be done.
+  telemetry_->RecordRepairQueued(repair.attribution);
   const absl::Duration delay = FullJitter(repair.backoff_initial, repair.backoff_max, 0, prng_);
   waiting_.emplace(clock_->SinceBoot() + delay, Item{std::move(repair), 1});
   ScheduleLocked();
@@ -60,9 +63,9 @@ size_t RepairQueue::Close() {
 }
 
 void RepairQueue::EndLocked(const Repair& repair) {
-  auto& epochs = held_[repair.migration_index];
-  if (--epochs[repair.epoch] == 0) epochs.erase(repair.epoch);
-  if (epochs.empty()) held_.erase(repair.migration_index);
+  auto& epochs = held_[repair.attribution.migration_index];
+  if (--epochs[repair.attribution.epoch] == 0) epochs.erase(repair.attribution.epoch);
+  if (epochs.empty()) held_.erase(repair.attribution.migration_index);
   --outstanding_;
 }
 
@@ -89,6 +92,8 @@ void RepairQueue::RunDue() {
     running_ = true;
   }
   const RepairOutcome outcome = item.repair.attempt();
+  // Before it stops being outstanding: a client that shuts down collects the last counts after that.
+  if (outcome != RepairOutcome::kRetry) telemetry_->RecordRepairDone(item.repair.attribution);
   MutexLock lock(&mutex_);
   running_ = false;
   if (outcome == RepairOutcome::kRetry && !closed_) {

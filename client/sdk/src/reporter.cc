@@ -18,8 +18,30 @@ using domain::TelemetryDelta;
 // Half of what the server takes; the estimate is generous.
 constexpr size_t kMaxBatchBytes = 512 * 1024;
 
+// Counts of 64 slots; an allowance for each, enough for a million.
+constexpr size_t kSlotsBytes = 4 * domain::SlotCounts::kSlots;
+
+size_t EstimatedBytes(const domain::SubjectTrials& trials) {
+  if (trials.slots.empty()) return 0;
+  // Registers are sent in whichever form is the shorter one, and each takes at least a byte.
+  return kSlotsBytes + std::min(4 * trials.distinct.hit_registers(), domain::DistinctSketch::kRegisters);
+}
+
+size_t EstimatedBytes(const domain::SubjectEvents& events) {
+  if (events.slots.empty()) return 0;
+  return kSlotsBytes + 16 * events.affected().size();
+}
+
+size_t EstimatedBytes(const domain::SubjectStats& subjects) {
+  size_t bytes = EstimatedBytes(subjects.compared) + EstimatedBytes(subjects.mismatched) +
+                 EstimatedBytes(subjects.new_failed_only) + EstimatedBytes(subjects.old_failed_only);
+  for (const domain::SubjectTrials& reads : subjects.reads) bytes += EstimatedBytes(reads);
+  for (const domain::SubjectEvents& errors : subjects.errors) bytes += EstimatedBytes(errors);
+  return bytes;
+}
+
 size_t EstimatedBytes(const TelemetryDelta& delta) {
-  size_t bytes = 256 + delta.migration.size();
+  size_t bytes = 256 + delta.migration.size() + EstimatedBytes(delta.stats.subjects);
   for (const domain::ArmStats& arm : delta.stats.arms) bytes += arm.latency.NonZero().size() * 10;
   for (const auto& [field, counts] : delta.stats.fields()) bytes += 5 * (field.size() + 12);
   for (const domain::MismatchSample& sample : delta.samples) {
@@ -51,7 +73,8 @@ uint64_t OperationsIn(const domain::WindowStats& stats) {
   uint64_t operations = stats.compared() + stats.dropped.comparisons_shed + stats.dropped.telemetry_dropped;
   for (const domain::ArmStats& arm : stats.arms) operations += arm.requests;
   return operations + stats.writes.authoritative_ok + stats.writes.authoritative_failed +
-         stats.writes.mirror_attempts();
+         stats.writes.mirror_attempts() + stats.repairs.queued + stats.repairs.done +
+         stats.backfill.rows_to_copy + stats.backfill.rows_copied;
 }
 
 Reporter::Reporter(ReporterOptions options, uint64_t seed)
@@ -121,18 +144,21 @@ void Reporter::MakeBatch() {
   batch_ = std::move(batch);
 }
 
+void Reporter::KeepAlive(absl::Duration now) {
+  if (has_batch() || (last_sent_.has_value() && now - *last_sent_ < options_.keep_alive_interval)) return;
+  MakeBatch();
+}
+
 const TelemetryBatch* Reporter::NextToSend(absl::Duration now) {
-  if (awaiting_reply_ || now < not_before_) return nullptr;
-  if (!batch_.has_value()) {
-    if (pending_.empty() && lost_.empty()) return nullptr;
-    MakeBatch();
-  }
+  if (awaiting_reply_ || now < not_before_ || !has_batch()) return nullptr;
+  if (!batch_.has_value()) MakeBatch();
   awaiting_reply_ = true;
+  last_sent_ = now;
   return &*batch_;
 }
 
 std::optional<absl::Duration> Reporter::due() const {
-  if (awaiting_reply_ || idle()) return std::nullopt;
+  if (awaiting_reply_ || !has_batch()) return std::nullopt;
   return not_before_;
 }
 
@@ -186,6 +212,11 @@ void Reporter::Bisect(const absl::Status& why) {
     const size_t kept = deltas.size() / 2;
     for (size_t i = kept; i < deltas.size(); ++i) AddOne(std::move(deltas[i]));
     deltas.resize(kept);
+    return;
+  }
+  if (deltas.empty()) {
+    Log(LogLevel::kWarning, "telemetry: the server refuses an empty batch", {{"error", why.message()}});
+    batch_.reset();
     return;
   }
   const TelemetryDelta refused = std::move(deltas.front());

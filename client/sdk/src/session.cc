@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/log.h"
+#include "core/domain/ladder.h"
 #include "lockstep/internal/backoff.h"
 
 namespace lockstep::internal {
@@ -214,6 +215,7 @@ void Session::Report(absl::Duration now) {
     reporter_.Add(telemetry_->Collect());
     next_collection_ = now + options_.telemetry_interval;
   }
+  if (IsExpectedToReport()) reporter_.KeepAlive(now);
   if (const domain::TelemetryBatch* const batch = reporter_.NextToSend(now)) {
     transport_->ReportComparisons(*batch, [mailbox = mailbox_](absl::StatusOr<ReportReply> reply) {
       mailbox->PutReport(std::move(reply));
@@ -223,6 +225,15 @@ void Session::Report(absl::Duration now) {
   stats_.batches_acknowledged = reporter_.acknowledged();
   stats_.telemetry_dropped = reporter_.operations_dropped();
   stats_.operations_unreported = reporter_.operations_waiting();
+}
+
+bool Session::IsExpectedToReport() const {
+  const domain::Snapshot* const current = ring_->current();  // null while closing
+  if (stream_ == nullptr || !snapshot_on_stream_ || current == nullptr) return false;
+  return std::any_of(current->migrations.begin(), current->migrations.end(), [](const auto& migration) {
+    const domain::LadderRow& row = domain::LadderRowOf(migration.state.stage);
+    return row.compares || (row.writes_old && row.writes_new);
+  });
 }
 
 void Session::FinishClosing() {

@@ -83,6 +83,8 @@ class Session {
   HeldEpochs HeldNow() const;
   void KeepLease(int heartbeats_answered, absl::Duration now);
   void Report(absl::Duration now);
+  // The control plane hears us, and waits for what we count: some migration mirrors or compares.
+  bool IsExpectedToReport() const;
   void FinishClosing();
   absl::Duration UntilNext(absl::Duration now) const;
 

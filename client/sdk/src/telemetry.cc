@@ -1,5 +1,6 @@
 #include "lockstep/telemetry.h"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -17,6 +18,26 @@ int64_t BucketOf(absl::Time now) {
   const int64_t width = absl::ToInt64Seconds(domain::kTelemetryBucket);
   const int64_t seconds = absl::ToUnixSeconds(now);
   return seconds - ((seconds % width) + width) % width;
+}
+
+// A subject's hash, if it has one.
+struct SubjectTrace {
+  explicit SubjectTrace(const Subject& subject)
+      : known(!subject.name.empty()),
+        hash(known ? domain::SubjectHash(subject.salt_seed, subject.name) : 0) {}
+
+  const bool known;
+  const uint64_t hash;
+};
+
+uint64_t NanosecondsOf(absl::Duration latency) {
+  return static_cast<uint64_t>(std::max<int64_t>(0, absl::ToInt64Nanoseconds(latency)));
+}
+
+void AddTimedPair(const TimedPair& pair, domain::PairedLatency& stats) {
+  const absl::Duration tolerated = pair.from_old * domain::PairedLatency::kTolerance;
+  if (pair.from_new > tolerated) ++stats.slower;
+  if (pair.from_new < tolerated) ++stats.not_slower;
 }
 
 void MergeOrDie(const domain::WindowStats& from, domain::WindowStats& into) {
@@ -70,13 +91,28 @@ void TelemetryRecorder::Record(const Attribution& to, Update&& update) {
   }
 }
 
-void TelemetryRecorder::RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency) {
+std::string TelemetryRecorder::DigestKey(uint64_t salt_seed) const {
+  return options_.digest_key.empty() ? internal::KeyFromSalt(salt_seed) : options_.digest_key;
+}
+
+uint64_t TelemetryRecorder::AffectedId(const Subject& subject) const {
+  return internal::KeyedId(DigestKey(subject.salt_seed), "subject", subject.name);
+}
+
+void TelemetryRecorder::RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency,
+                                   const Subject& subject) {
+  // Hashed before the lock is taken. The id is the slow part, and only what failed needs one.
+  const SubjectTrace trace(subject);
+  const uint64_t affected_id = ok || !trace.known ? 0 : AffectedId(subject);
   Record(to, [&](Cell& cell, absl::Time) {
     domain::ArmStats& stats = cell.stats.arm(arm);
     ++stats.requests;
     if (!ok) ++stats.errors;
-    const int64_t nanoseconds = absl::ToInt64Nanoseconds(latency);
-    stats.latency.Record(nanoseconds > 0 ? static_cast<uint64_t>(nanoseconds) : 0);
+    stats.latency.Record(NanosecondsOf(latency));
+    if (!trace.known) return;
+    const auto side = static_cast<size_t>(arm);
+    cell.stats.subjects.reads[side].Record(trace.hash);
+    if (!ok) cell.stats.subjects.errors[side].Record(trace.hash, affected_id);
   });
 }
 
@@ -104,13 +140,40 @@ void TelemetryRecorder::RecordMirrorWrite(const Attribution& to, MirrorResult re
 
 void TelemetryRecorder::RecordComparison(const Attribution& to, uint64_t salt_seed,
                                          const ComparisonRecord& record) {
+  const domain::OutcomeKind kind = domain::InfoOf(record.outcome).kind;
+  const bool mismatched = kind == domain::OutcomeKind::kMismatch;
+  const Subject subject = {record.subject, salt_seed};
+  const SubjectTrace trace(subject);
+  const bool bad = mismatched || record.only_new_failed || record.only_old_failed;
+  const uint64_t affected_id = bad && trace.known ? AffectedId(subject) : 0;
   Record(to, [&](Cell& cell, absl::Time now) {
     ++cell.stats.comparison(record.outcome);
     if (record.only_new_failed) ++cell.stats.paired_errors.new_only;
     if (record.only_old_failed) ++cell.stats.paired_errors.old_only;
-    if (domain::InfoOf(record.outcome).kind == domain::OutcomeKind::kMismatch) {
-      AddMismatch(cell, salt_seed, record, now);
-    }
+    if (record.timed.has_value()) AddTimedPair(*record.timed, cell.stats.paired_latency);
+    if (mismatched) AddMismatch(cell, salt_seed, record, now);
+    if (!trace.known) return;
+    domain::SubjectStats& subjects = cell.stats.subjects;
+    if (kind != domain::OutcomeKind::kNotComparable) subjects.compared.Record(trace.hash);
+    if (mismatched) subjects.mismatched.Record(trace.hash, affected_id);
+    if (record.only_new_failed) subjects.new_failed_only.Record(trace.hash, affected_id);
+    if (record.only_old_failed) subjects.old_failed_only.Record(trace.hash, affected_id);
+  });
+}
+
+void TelemetryRecorder::RecordRepairQueued(const Attribution& to) {
+  Record(to, [](Cell& cell, absl::Time) { ++cell.stats.repairs.queued; });
+}
+
+void TelemetryRecorder::RecordRepairDone(const Attribution& to) {
+  Record(to, [](Cell& cell, absl::Time) { ++cell.stats.repairs.done; });
+}
+
+void TelemetryRecorder::RecordBackfill(const Attribution& to, uint64_t rows_to_copy, uint64_t rows_copied) {
+  if (rows_to_copy == 0 && rows_copied == 0) return;
+  Record(to, [=](Cell& cell, absl::Time) {
+    cell.stats.backfill.rows_to_copy += rows_to_copy;
+    cell.stats.backfill.rows_copied += rows_copied;
   });
 }
 
@@ -136,8 +199,7 @@ domain::MismatchSample* TelemetryRecorder::NewSample(Cell& cell, absl::string_vi
 
 void TelemetryRecorder::AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record,
                                     absl::Time now) const {
-  const std::string key =
-      options_.digest_key.empty() ? internal::KeyFromSalt(salt_seed) : options_.digest_key;
+  const std::string key = DigestKey(salt_seed);
   const auto complete = [&](domain::MismatchSample& sample) {
     sample.time = now;
     sample.key_digest = internal::KeyedDigest(key, "routing key", record.routing_key);

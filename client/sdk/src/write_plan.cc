@@ -34,6 +34,9 @@ absl::Status ValidateMigratorOptions(const MigratorOptions& options) {
     return wrong("comparison_deadline must be positive");
   if (options.mirror_deadline <= absl::ZeroDuration()) return wrong("mirror_deadline must be positive");
   if (options.max_comparisons_in_flight < 0) return wrong("max_comparisons_in_flight must not be negative");
+  if (!(options.paired_latency_share >= 0 && options.paired_latency_share <= 1)) {
+    return wrong("paired_latency_share must be in [0, 1]");
+  }
   if (options.repair_backoff_initial <= absl::ZeroDuration() ||
       options.repair_backoff_max < options.repair_backoff_initial) {
     return wrong("repair_backoff_initial must be positive and at most repair_backoff_max");

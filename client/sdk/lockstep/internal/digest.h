@@ -12,6 +12,9 @@ namespace lockstep::internal {
 // digests of routing keys and of different fields apart.
 std::string KeyedDigest(absl::string_view key, absl::string_view purpose, absl::string_view value);
 
+// The first 8 bytes of the same, as a big-endian number.
+uint64_t KeyedId(absl::string_view key, absl::string_view purpose, absl::string_view value);
+
 // The key used when the fleet has none of its own. It protects against reading values off a screen, not
 // against somebody who knows the salt and guesses low-entropy values.
 std::string KeyFromSalt(uint64_t salt_seed);

@@ -25,26 +25,37 @@ absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key
   const absl::Duration start = client.clock().SinceBoot();
   absl::StatusOr<std::optional<Record>> served = state_->callbacks.on(side).read(key, context);
   const absl::Duration latency = client.clock().SinceBoot() - start;
-  client.telemetry().RecordRead(route.attribution(), internal::ArmOf(side), served.ok(), latency);
-  if (route.decision().compare) Compare(key, std::move(route), std::move(routing_key), options, served);
+  std::string subject = options.subject;
+  if (subject.empty() && state_->callbacks.subject != nullptr) subject = state_->callbacks.subject(key);
+  client.telemetry().RecordRead(route.attribution(), internal::ArmOf(side), served.ok(), latency,
+                                route.SubjectNamed(subject.empty() ? routing_key : subject));
+  if (route.decision().compare) {
+    Compare(key, std::move(route), std::move(routing_key), std::move(subject), options, served);
+  }
   return served;
 }
 
 template <typename Key, typename Record>
 void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, std::string routing_key,
-                                    const ReadOptions& options,
+                                    std::string subject, const ReadOptions& options,
                                     const absl::StatusOr<std::optional<Record>>& served) {
   if (!state_->comparisons->Admit()) {
     state_->client->telemetry().RecordComparisonShed(route.attribution());
     return;
   }
-  internal::ComparisonTask task{
-      .route = std::move(route), .routing_key = std::move(routing_key), .trace_id = options.trace_id};
+  internal::ComparisonTask task{.route = std::move(route),
+                                .routing_key = std::move(routing_key),
+                                .subject = std::move(subject),
+                                .trace_id = options.trace_id};
   task.served_side = task.route.decision().read_side;
   task.served = [state = state_, served] { return ViewOf(*state, served); };
-  task.read = [state = state_, key, epoch = task.route.epoch()](domain::Side side, absl::Time deadline) {
-    return ViewOf(*state, state->callbacks.on(side).read(
-                              key, ReadContext{epoch, side, ReadPurpose::kCompare, deadline}));
+  const auto read = [state = state_, key, epoch = task.route.epoch()](domain::Side side,
+                                                                      absl::Time deadline) {
+    return state->callbacks.on(side).read(key, ReadContext{epoch, side, ReadPurpose::kCompare, deadline});
+  };
+  task.touch = [read](domain::Side side, absl::Time deadline) { return read(side, deadline).status(); };
+  task.read = [state = state_, read](domain::Side side, absl::Time deadline) {
+    return ViewOf(*state, read(side, deadline));
   };
   state_->comparisons->Start(std::move(task));
 }
@@ -110,8 +121,7 @@ absl::Status Migrator<Key, Record>::Mirror(const Key& key, const WriteResult<Rec
 template <typename Key, typename Record>
 bool Migrator<Key, Record>::QueueRepair(const std::shared_ptr<const State>& state, const Key& key,
                                         MirrorWrite write, std::optional<WriteResult<Record>> known) {
-  internal::Repair repair{.migration_index = write.attribution.migration_index,
-                          .epoch = write.attribution.epoch,
+  internal::Repair repair{.attribution = write.attribution,
                           .backoff_initial = state->options.repair_backoff_initial,
                           .backoff_max = state->options.repair_backoff_max,
                           .attempt = nullptr};

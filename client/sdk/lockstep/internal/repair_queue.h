@@ -5,7 +5,8 @@
 // does not hold up the others and a sick side is not flooded.
 //
 // While a repair is outstanding, the epoch it was queued under is held: the client doesn't acknowledge a
-// later one.
+// later one. What was queued and what was done is counted, each repair once however often it is tried; one
+// that is dropped, here or with the process, stays counted as outstanding, because its record is still wrong.
 //
 // Thread-safe.
 #pragma once
@@ -23,18 +24,18 @@
 #include "core/base/mutex.h"
 #include "core/base/prng.h"
 #include "lockstep/executor.h"
+#include "lockstep/telemetry.h"
 
 namespace lockstep::internal {
 
 enum class RepairOutcome : uint8_t {
   kDone,
-  kObsolete,  // the migration no longer mirrors to that side: nothing to repair
+  kObsolete,  // the migration no longer mirrors to that side: nothing to repair; counts as done
   kRetry,
 };
 
 struct Repair {
-  uint32_t migration_index = 0;
-  uint64_t epoch = 0;
+  Attribution attribution;  // of the write that the mirror missed
   absl::Duration backoff_initial;
   absl::Duration backoff_max;
   // One attempt; may block up to its own deadline.
@@ -43,8 +44,9 @@ struct Repair {
 
 class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
  public:
-  // `executor` and `clock` must outlive the queue's tasks.
-  RepairQueue(size_t capacity, Executor* executor, const Clock* clock, uint64_t seed);
+  // `executor`, `clock` and `telemetry` must outlive the queue's tasks.
+  RepairQueue(size_t capacity, Executor* executor, const Clock* clock, TelemetryRecorder* telemetry,
+              uint64_t seed);
 
   // False, and nothing is kept, when the queue is full or closed.
   bool Add(Repair repair);
@@ -71,6 +73,7 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   const size_t capacity_;
   Executor* const executor_;
   const Clock* const clock_;
+  TelemetryRecorder* const telemetry_;
   mutable Mutex mutex_;
   Prng prng_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
