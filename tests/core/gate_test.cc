@@ -1,8 +1,5 @@
 #include "core/domain/gate.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <functional>
 #include <vector>
@@ -11,67 +8,15 @@
 #include "core/base/prng.h"
 #include "core/domain/bucketing.h"
 #include "core/domain/log_math.h"
+#include "core/domain/rate_evidence.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/core/gate_windows.h"
 
 namespace lockstep::domain {
 namespace {
 
 using ::testing::HasSubstr;
-
-Check Mismatches(double budget = 0.001, const std::string& field = "") {
-  return {.name = field.empty() ? "mismatches" : field,
-          .metric = Metric::kMismatchRatio,
-          .budget = budget,
-          .field = field};
-}
-Check Errors(double floor = 0.005) {
-  return {.name = "errors", .metric = Metric::kErrorRatio, .floor = floor};
-}
-Check Mirror(double budget = 0.01) {
-  return {.name = "mirror", .metric = Metric::kMirrorFailureRatio, .budget = budget};
-}
-
-// One step with these checks, at CANARY_READ.
-MigrationPlan PlanWith(std::vector<Check> checks, absl::Duration min_bake = absl::ZeroDuration()) {
-  MigrationPlan plan;
-  plan.steps = {{Stage::kCanaryRead, 5'000, min_bake, std::move(checks)}};
-  return plan;
-}
-
-WindowStats Compared(uint64_t mismatches, uint64_t comparisons, const std::string& field = "city") {
-  WindowStats window;
-  window.comparison(ComparisonOutcome::kMismatch) = mismatches;
-  window.comparison(ComparisonOutcome::kMatch) = comparisons - mismatches;
-  FieldMismatches by_kind;
-  by_kind[MismatchKind::kValue] = mismatches;
-  if (mismatches > 0) {
-    EXPECT_TRUE(window.AddFieldMismatches(field, by_kind).ok());
-  }
-  return window;
-}
-
-WindowStats Served(uint64_t new_errors, uint64_t new_reads, uint64_t old_errors, uint64_t old_reads) {
-  WindowStats window;
-  window.arm(Arm::kNew).errors = new_errors;
-  window.arm(Arm::kNew).requests = new_reads;
-  window.arm(Arm::kOld).errors = old_errors;
-  window.arm(Arm::kOld).requests = old_reads;
-  return window;
-}
-
-WindowStats Mirrored(uint64_t failed, uint64_t shed, uint64_t ok) {
-  WindowStats window;
-  window.writes.mirror_failed = failed;
-  window.writes.mirror_shed = shed;
-  window.writes.mirror_ok = ok;
-  return window;
-}
-
-StepEvidence EvidenceOf(const MigrationPlan& plan, const std::vector<WindowStats>& windows, int step = 0,
-                        const StepEvidence* previous = nullptr) {
-  StepEvidence evidence(plan, step, previous);
-  for (const WindowStats& window : windows) EXPECT_TRUE(evidence.AddBucket(window).ok());
-  return evidence;
-}
 
 TEST(GateTest, EveryKindOfVerdictWithItsSentence) {
   struct Case {
@@ -83,70 +28,82 @@ TEST(GateTest, EveryKindOfVerdictWithItsSentence) {
   };
   const Case kCases[] = {
       {"no data",
-       Mismatches(),
+       MismatchCheck(),
        {},
        Verdict::kHold,
        "mismatches: no comparisons yet; needs 5,059 clean ones."},
       {"too few",
-       Mismatches(),
+       MismatchCheck(),
        {Compared(0, 3'000)},
        Verdict::kHold,
        "mismatches: 0 of 3,000 comparisons differ (0 %, at most 0.17 %), the budget is 0.1 %: needs 2,059 "
        "more clean "
        "comparisons."},
       {"clean",
-       Mismatches(),
+       MismatchCheck(),
        {Compared(0, 5'059)},
        Verdict::kAdvance,
        "mismatches: 0 of 5,059 comparisons differ (0 %, at most 0.1 %), the budget is 0.1 %: passed."},
       {"about the budget",
-       Mismatches(),
+       MismatchCheck(),
        {Compared(10, 10'000)},
        Verdict::kHold,
        "will not resolve, the rate is about the bound or above it."},
       {"breached",
-       Mismatches(),
+       MismatchCheck(),
        {Compared(412, 5'000)},
        Verdict::kRollBack,
        "mismatches: 412 of 5,000 comparisons differ (8.2 %, at least "},
       {"field",
-       Mismatches(0.001, "city"),
+       MismatchCheck(0.001, "city"),
        {Compared(412, 5'000)},
        Verdict::kRollBack,
        "differ in 'city' (8.2 %"},
-      {"another field", Mismatches(0.001, "street"), {Compared(412, 9'000)}, Verdict::kAdvance, "0 of 9,000"},
+      {"another field",
+       MismatchCheck(0.001, "street"),
+       {Compared(412, 9'000)},
+       Verdict::kAdvance,
+       "0 of 9,000"},
       {"mirror",
-       Mirror(),
+       MirrorCheck(),
        {Mirrored(60, 40, 900)},
        Verdict::kRollBack,
        "100 of 1,000 mirror writes failed (10 %"},
-      {"mirror passes", Mirror(), {Mirrored(0, 0, 900)}, Verdict::kAdvance, "0 of 900 mirror writes failed"},
-      {"mirror, no writes", Mirror(), {Compared(1, 10)}, Verdict::kHold, "no mirror writes yet"},
+      {"mirror passes",
+       MirrorCheck(),
+       {Mirrored(0, 0, 900)},
+       Verdict::kAdvance,
+       "0 of 900 mirror writes failed"},
+      {"mirror, no writes", MirrorCheck(), {Compared(1, 10)}, Verdict::kHold, "no mirror writes yet"},
       {"errors",
-       Errors(),
+       ErrorCheck(),
        {Served(30, 1'000, 5, 9'000)},
        Verdict::kRollBack,
        "errors: 30 of 1,000 reads served by the new side failed (3 %, at least 1.4 %), of those served by "
        "the old side 5 "
        "of 9,000, the floor is 0.5 %: roll back."},
-      {"errors below the floor", Errors(0.1), {Served(30, 1'000, 5, 9'000)}, Verdict::kAdvance, "passed"},
-      {"two subjects at most", Errors(0), {Served(2, 10, 0, 100'000)}, Verdict::kHold, "2 of 10"},
+      {"errors below the floor", ErrorCheck(0.1), {Served(30, 1'000, 5, 9'000)}, Verdict::kAdvance, "passed"},
+      {"two subjects at most", ErrorCheck(0), {Served(2, 10, 0, 100'000)}, Verdict::kHold, "2 of 10"},
       {"as bad as the old side",
-       Errors(),
+       ErrorCheck(),
        {Served(50, 1'000, 450, 9'000)},
        Verdict::kAdvance,
        "of those served by the old"},
       {"a little worse than the old side",
-       Errors(),
+       ErrorCheck(),
        {Served(14, 200, 450, 9'000)},
        Verdict::kHold,
        "14 of 200"},
-      {"clean reads", Errors(), {Served(0, 2'000, 0, 1'000)}, Verdict::kAdvance, "0 of 2,000 reads"},
-      {"no reads", Errors(), {Served(0, 0, 3, 1'000)}, Verdict::kHold, "no reads served by the new side yet"},
+      {"clean reads", ErrorCheck(), {Served(0, 2'000, 0, 1'000)}, Verdict::kAdvance, "0 of 2,000 reads"},
+      {"no reads",
+       ErrorCheck(),
+       {Served(0, 0, 3, 1'000)},
+       Verdict::kHold,
+       "no reads served by the new side yet"},
   };
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.name);
-    const GateResult result = EvidenceOf(PlanWith({c.check}), c.windows).Evaluate(absl::ZeroDuration(), {});
+    const GateResult result = GateRun(PlanWith({c.check}), c.windows).Evaluate();
     ASSERT_EQ(result.checks.size(), 1u);
     EXPECT_EQ(VerdictName(result.verdict), VerdictName(c.verdict)) << result.sentence;
     EXPECT_EQ(result.checks[0].verdict, c.verdict);
@@ -162,44 +119,48 @@ TEST(GateTest, BoundsAndVerdictsOfBudgetsAgree) {
   Prng prng(seed);
   for (int i = 0; i < 2'000; ++i) {
     const double budget = std::pow(10, -1 - 3 * prng.Unit());
-    MigrationPlan plan = PlanWith({Mismatches(budget), Mirror()});
+    MigrationPlan plan = PlanWith({MismatchCheck(budget), MirrorCheck()});
     plan.steps.push_back(plan.steps[0]);
     const uint64_t comparisons = 1 + prng.Below(20'000);
     const uint64_t mismatches = std::min<uint64_t>(comparisons, prng.Below(20));
-    const GateResult result = EvidenceOf(plan, {Compared(mismatches, comparisons)}).Evaluate({}, {});
+    const GateResult result = GateRun(plan, {Compared(mismatches, comparisons)}).Evaluate();
     const CheckResult& check = result.checks[0];
-    ASSERT_EQ(check.verdict == Verdict::kRollBack, check.lower >= budget) << check.sentence;
     ASSERT_EQ(check.verdict == Verdict::kAdvance, check.upper <= budget) << check.sentence;
     ASSERT_LE(check.lower, check.estimate);
     ASSERT_GE(check.upper, check.estimate);
+    // Half the stake is on "from the first step on", the rest is kept: two steps, and not a minute yet.
+    RateEvidence rate;
+    ASSERT_TRUE(rate.Add(static_cast<double>(mismatches), static_cast<double>(comparisons)).ok());
+    ASSERT_NEAR(check.log_evidence_rollback, LogAddExp(*rate.LogUp(budget), 0) - std::log(2),
+                1e-9 * (1 + static_cast<double>(comparisons)));
     ASSERT_EQ(check.log_evidence_rollback >= check.log_threshold_rollback,
               check.verdict == Verdict::kRollBack);
     if (check.verdict != Verdict::kHold || !check.needed_more) continue;
     // What it says it needs is what it needs, to the last comparison.
     for (const uint64_t more : {*check.needed_more - 1, *check.needed_more}) {
       const GateResult later =
-          EvidenceOf(plan, {Compared(mismatches, comparisons), Compared(0, more)}).Evaluate({}, {});
+          GateRun(plan, {Compared(mismatches, comparisons), Compared(0, more)}).Evaluate();
       ASSERT_EQ(later.checks[0].verdict == Verdict::kAdvance, more == *check.needed_more) << check.sentence;
     }
   }
 }
 
 TEST(GateTest, ThresholdsCountChecksAndSteps) {
-  MigrationPlan plan = PlanWith({Mismatches(), Mirror()});
-  Check advisory = Errors();
+  MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck()});
+  Check advisory = ErrorCheck();
   advisory.advisory = true;
   plan.steps[0].checks.push_back(advisory);
   plan.steps.resize(4, plan.steps[0]);
   plan.alpha_rollback = 0.02;
   plan.alpha_advance = 0.05;
-  for (const CheckResult& check : EvidenceOf(plan, {}).Evaluate({}, {}).checks) {
+  for (const CheckResult& check : GateRun(plan).Evaluate().checks) {
     EXPECT_DOUBLE_EQ(check.log_threshold_rollback, std::log(2 / 0.02));
     EXPECT_DOUBLE_EQ(check.log_threshold_advance, std::log(4 / 0.05));
   }
 }
 
 TEST(GateTest, EveryConditionForAnAdvanceIsNeeded) {
-  const MigrationPlan plan = PlanWith({Mismatches(), Mirror()}, absl::Minutes(10));
+  const MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck()}, absl::Minutes(10));
   const std::vector<WindowStats> clean = {Compared(0, 10'000), Mirrored(0, 0, 10'000)};
   const Guard guard = {"expected_instances", "1 of 2 expected instances of 'orders' are enrolled."};
   struct Case {
@@ -229,7 +190,7 @@ TEST(GateTest, EveryConditionForAnAdvanceIsNeeded) {
       {{clean[1]}, absl::Minutes(1), {guard}, Verdict::kHold, "are enrolled (and 2 more)."},
   };
   for (const Case& c : kCases) {
-    const GateResult result = EvidenceOf(plan, c.windows).Evaluate(c.age, c.guards);
+    const GateResult result = GateRun(plan, c.windows).Evaluate({.step_age = c.age, .open_guards = c.guards});
     EXPECT_EQ(result.verdict, c.verdict) << result.sentence;
     EXPECT_THAT(result.sentence, HasSubstr(c.sentence));
     EXPECT_EQ(result.guards.size(), c.guards.size());
@@ -238,18 +199,18 @@ TEST(GateTest, EveryConditionForAnAdvanceIsNeeded) {
 }
 
 TEST(GateTest, StepsWithoutBindingChecksAdvanceAfterTheirBakeTime) {
-  Check advisory = Mismatches();
+  Check advisory = MismatchCheck();
   advisory.advisory = true;
   for (const std::vector<Check>& checks : {std::vector<Check>{}, {advisory}}) {
-    const StepEvidence evidence = EvidenceOf(PlanWith(checks, absl::Minutes(1)), {Compared(100, 100)});
-    EXPECT_EQ(evidence.Evaluate(absl::Seconds(59), {}).verdict, Verdict::kHold);
-    EXPECT_EQ(evidence.Evaluate(absl::Seconds(60), {}).verdict, Verdict::kAdvance);
+    const GateRun run(PlanWith(checks, absl::Minutes(1)), {Compared(100, 100)});
+    EXPECT_EQ(run.Evaluate({.step_age = absl::Seconds(59)}).verdict, Verdict::kHold);
+    EXPECT_EQ(run.Evaluate({.step_age = absl::Seconds(60)}).verdict, Verdict::kAdvance);
   }
 }
 
 TEST(GateTest, ARollbackOutranksGuardsAndBakeTime) {
-  const GateResult result = EvidenceOf(PlanWith({Mismatches()}, absl::Hours(1)), {Compared(100, 1'000)})
-                                .Evaluate(absl::ZeroDuration(), {{"stale_telemetry", "no telemetry."}});
+  const GateResult result = GateRun(PlanWith({MismatchCheck()}, absl::Hours(1)), {Compared(100, 1'000)})
+                                .Evaluate({.open_guards = {{"stale_telemetry", "no telemetry."}}});
   EXPECT_EQ(result.verdict, Verdict::kRollBack);
   EXPECT_EQ(result.action, BreachAction::kRollback);
   EXPECT_THAT(result.sentence, HasSubstr("roll back."));
@@ -271,12 +232,12 @@ TEST(GateTest, TheActionIsTheGravestAmongBreachedChecks) {
       {BreachAction::kRollback, BreachAction::kRollback, false, false, std::nullopt},
   };
   for (const Case& c : kCases) {
-    MigrationPlan plan = PlanWith({Mismatches(), Mirror()});
+    MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck()});
     plan.steps[0].checks[0].on_breach = c.mismatches;
     plan.steps[0].checks[1].on_breach = c.mirror;
-    const GateResult result = EvidenceOf(plan, {Compared(c.mismatches_breached ? 100 : 0, 1'000),
-                                                Mirrored(c.mirror_breached ? 500 : 0, 0, 100)})
-                                  .Evaluate({}, {});
+    const GateResult result = GateRun(plan, {Compared(c.mismatches_breached ? 100 : 0, 1'000),
+                                             Mirrored(c.mirror_breached ? 500 : 0, 0, 100)})
+                                  .Evaluate();
     EXPECT_EQ(result.checks[0].verdict == Verdict::kRollBack, c.mismatches_breached);
     EXPECT_EQ(result.checks[1].verdict == Verdict::kRollBack, c.mirror_breached);
     EXPECT_EQ(result.verdict == Verdict::kRollBack, c.action.has_value()) << result.sentence;
@@ -287,9 +248,9 @@ TEST(GateTest, TheActionIsTheGravestAmongBreachedChecks) {
 }
 
 TEST(GateTest, AdvisoryChecksChangeNothing) {
-  MigrationPlan plan = PlanWith({Mismatches(), Mirror()});
+  MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck()});
   plan.steps[0].checks[0].advisory = true;
-  const GateResult result = EvidenceOf(plan, {Compared(500, 1'000), Mirrored(0, 0, 10'000)}).Evaluate({}, {});
+  const GateResult result = GateRun(plan, {Compared(500, 1'000), Mirrored(0, 0, 10'000)}).Evaluate();
   EXPECT_EQ(result.verdict, Verdict::kAdvance);
   EXPECT_EQ(result.checks[0].verdict, Verdict::kRollBack);
   EXPECT_THAT(result.checks[0].sentence, HasSubstr("advisory only"));
@@ -298,11 +259,10 @@ TEST(GateTest, AdvisoryChecksChangeNothing) {
 // sum of omega_m E_m >= 1 / alpha with omega = 1/2: two checks that are each a little short of a breach of
 // their own.
 TEST(GateTest, ChecksAreWeighedTogetherForARollback) {
-  const MigrationPlan plan = PlanWith({Mismatches(0.001), Mirror(0.001)});
+  const MigrationPlan plan = PlanWith({MismatchCheck(0.001), MirrorCheck(0.001)});
   bool joint_only = false;
   for (uint64_t k = 1; k < 40 && !joint_only; ++k) {
-    const GateResult result =
-        EvidenceOf(plan, {Compared(k, 2'000), Mirrored(k, 0, 2'000 - k)}).Evaluate({}, {});
+    const GateResult result = GateRun(plan, {Compared(k, 2'000), Mirrored(k, 0, 2'000 - k)}).Evaluate();
     const double log_mean =
         LogAddExp(result.checks[0].log_evidence_rollback, result.checks[1].log_evidence_rollback) -
         std::log(2);
@@ -316,26 +276,28 @@ TEST(GateTest, ChecksAreWeighedTogetherForARollback) {
   EXPECT_TRUE(joint_only);
 }
 
-TEST(GateTest, OnlyMismatchEvidenceCarriesOver) {
-  MigrationPlan plan = PlanWith({Mismatches(), Mismatches(0.001, "city"), Mirror(), Errors()});
+TEST(GateTest, OnlyEvidenceThatDoesNotDependOnTheShareCarriesOver) {
+  MigrationPlan plan = PlanWith({MismatchCheck(), MismatchCheck(0.001, "city"), MirrorCheck(), ErrorCheck()});
   plan.steps.push_back(plan.steps[0]);
-  plan.steps[1].checks.push_back(Mismatches(0.01, "street"));
-  const StepEvidence first = EvidenceOf(
-      plan, {Compared(3, 1'000), Mirrored(1, 1, 98), Served(1, 10, 2, 20), Compared(2, 500, "street")});
-  const auto totals = [](const StepEvidence& evidence) {
-    std::vector<std::pair<uint64_t, uint64_t>> counts;
-    for (const CheckResult& check : evidence.Evaluate({}, {}).checks)
-      counts.emplace_back(check.bad, check.total);
+  plan.steps[1].checks.push_back(MismatchCheck(0.01, "street"));
+  GateRun run(plan,
+              {Compared(3, 1'000), Mirrored(1, 1, 98), Served(1, 10, 2, 20), Compared(2, 500, "street")});
+  using Counts = std::vector<std::pair<uint64_t, uint64_t>>;
+  const auto totals = [&] {
+    Counts counts;
+    for (const CheckResult& check : run.Evaluate().checks) counts.emplace_back(check.bad, check.total);
     return counts;
   };
-  using Counts = std::vector<std::pair<uint64_t, uint64_t>>;
-  EXPECT_EQ(totals(first), (Counts{{5, 1'500}, {3, 1'500}, {2, 100}, {1, 10}}));
+  EXPECT_EQ(totals(), (Counts{{5, 1'500}, {3, 1'500}, {2, 100}, {1, 10}}));
   // "street" is checked in the second step only, yet its evidence starts in the first.
-  EXPECT_EQ(totals(EvidenceOf(plan, {}, 1, &first)),
-            (Counts{{5, 1'500}, {3, 1'500}, {0, 0}, {0, 0}, {2, 1'500}}));
-  EXPECT_EQ(totals(EvidenceOf(plan, {Compared(1, 10)}, 1, &first)),
-            (Counts{{6, 1'510}, {4, 1'510}, {0, 0}, {0, 0}, {2, 1'510}}));
-  EXPECT_EQ(totals(EvidenceOf(plan, {}, 1, nullptr)), (Counts{{0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}}));
+  run.BeginStep(1);
+  EXPECT_EQ(totals(), (Counts{{5, 1'500}, {3, 1'500}, {0, 0}, {0, 0}, {2, 1'500}}));
+  run.Add(Compared(1, 10));
+  EXPECT_EQ(totals(), (Counts{{6, 1'510}, {4, 1'510}, {0, 0}, {0, 0}, {2, 1'510}}));
+  EXPECT_EQ(run.evidence().step(), 1);
+  // A new epoch starts with nothing.
+  run = GateRun(plan, {.restarts = 1, .start = run.next_bucket()}, 1);
+  EXPECT_EQ(totals(), (Counts{{0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}}));
 }
 
 TEST(GateTest, WhatIsNotComparableIsNoTrial) {
@@ -343,7 +305,7 @@ TEST(GateTest, WhatIsNotComparableIsNoTrial) {
   window.comparison(ComparisonOutcome::kRaced) = 50;
   window.comparison(ComparisonOutcome::kTimeout) = 50;
   window.comparison(ComparisonOutcome::kMissingInNew) = 7;
-  const GateResult result = EvidenceOf(PlanWith({Mismatches()}), {window}).Evaluate({}, {});
+  const GateResult result = GateRun(PlanWith({MismatchCheck()}), {window}).Evaluate();
   EXPECT_EQ(result.checks[0].bad, 8u);
   EXPECT_EQ(result.checks[0].total, 107u);
 }
@@ -357,18 +319,18 @@ TEST(GateTest, AFieldLostAmongTheOthersIsNotClean) {
     ASSERT_TRUE(window.AddFieldMismatches(absl::StrCat("a", i), one).ok());
   }
   ASSERT_TRUE(window.AddFieldMismatches("zip", one).ok());
-  const GateResult result = EvidenceOf(PlanWith({Mismatches(0.001, "zip")}), {window}).Evaluate({}, {});
+  const GateResult result = GateRun(PlanWith({MismatchCheck(0.001, "zip")}), {window}).Evaluate();
   EXPECT_EQ(result.checks[0].bad, 100u);
 }
 
 TEST(GateTest, CountsThatCannotBeAreRefusedWhole) {
-  const MigrationPlan plan = PlanWith({Mismatches(), Mirror(), Errors()});
-  StepEvidence evidence = EvidenceOf(plan, {Compared(1, 10)});
+  const MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck(), ErrorCheck()});
+  GateRun run(plan, {Compared(1, 10)});
   WindowStats too_many_errors = Served(11, 10, 0, 0);
   too_many_errors.comparison(ComparisonOutcome::kMatch) = 5;
-  EXPECT_FALSE(evidence.AddBucket(too_many_errors).ok());
-  EXPECT_EQ(evidence.AddBucket(Compared(0, kMaxCount)).code(), absl::StatusCode::kOutOfRange);
-  EXPECT_EQ(evidence.Evaluate({}, {}).checks[0].total, 10u);
+  EXPECT_FALSE(run.TryAdd(too_many_errors).ok());
+  EXPECT_EQ(run.TryAdd(Compared(0, kMaxCount)).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(run.Evaluate().checks[0].total, 10u);
 }
 
 // The same buckets give the same verdicts, bit for bit.
@@ -376,18 +338,19 @@ TEST(GateTest, ReplayIsExact) {
   const uint64_t seed = SystemSeed();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   Prng prng(seed);
-  const MigrationPlan plan = PlanWith({Mismatches(), Mirror(), Errors()});
-  StepEvidence live(plan, 0, nullptr), replayed(plan, 0, nullptr);
+  const MigrationPlan plan = PlanWith({MismatchCheck(), MirrorCheck(), ErrorCheck()});
+  GateRun live(plan), replayed(plan);
   for (int i = 0; i < 500; ++i) {
     WindowStats window = Compared(prng.Below(2), 100 + prng.Below(100));
     ASSERT_TRUE(window.Merge(Mirrored(prng.Below(2), prng.Below(2), prng.Below(100))).ok());
     ASSERT_TRUE(
         window.Merge(Served(prng.Below(2), 10 + prng.Below(50), prng.Below(3), 100 + prng.Below(500))).ok());
-    ASSERT_TRUE(live.AddBucket(window).ok());
-    (void)live.Evaluate({}, {});  // looking changes nothing
-    ASSERT_TRUE(replayed.AddBucket(window).ok());
+    ASSERT_TRUE(live.TryAdd(window).ok());
+    (void)live.Evaluate();  // looking changes nothing
+    ASSERT_TRUE(replayed.TryAdd(window).ok());
   }
-  const GateResult a = live.Evaluate(absl::Minutes(1), {}), b = replayed.Evaluate(absl::Minutes(1), {});
+  const EvaluationContext context = {.step_age = absl::Minutes(1)};
+  const GateResult a = live.Evaluate(context), b = replayed.Evaluate(context);
   EXPECT_EQ(a.sentence, b.sentence);
   for (size_t i = 0; i < a.checks.size(); ++i) {
     EXPECT_EQ(a.checks[i].log_evidence_rollback, b.checks[i].log_evidence_rollback);
@@ -396,34 +359,6 @@ TEST(GateTest, ReplayIsExact) {
     EXPECT_EQ(a.checks[i].upper, b.checks[i].upper);
     EXPECT_EQ(a.checks[i].verdict, b.checks[i].verdict);
   }
-}
-
-// A good migration at the edge of its null, looked at after every bucket: at most alpha of the lives are
-// rolled back.
-TEST(GateTest, GoodMigrationsAreRarelyRolledBack) {
-  constexpr uint64_t kSeed = 20240607;
-  constexpr int kLives = 400;
-  const MigrationPlan plan = PlanWith({Mismatches(0.01), Errors()});
-  Prng prng(kSeed);
-  const auto binomial = [&](uint64_t n, double p) {
-    uint64_t k = 0;
-    for (uint64_t i = 0; i < n; ++i) k += prng.Unit() < p ? 1 : 0;
-    return k;
-  };
-  int rolled_back = 0;
-  for (int life = 0; life < kLives; ++life) {
-    StepEvidence evidence(plan, 0, nullptr);
-    for (int bucket = 0; bucket < 40; ++bucket) {
-      ASSERT_TRUE(evidence.AddBucket(Compared(binomial(50, 0.01), 50)).ok());
-      ASSERT_TRUE(evidence.AddBucket(Served(binomial(20, 0.02), 20, binomial(80, 0.02), 80)).ok());
-      if (evidence.Evaluate({}, {}).verdict == Verdict::kRollBack) {
-        ++rolled_back;
-        break;
-      }
-    }
-  }
-  // alpha = 0.01; 99 % of binomial(400, 0.01) is at most 9.
-  EXPECT_LE(rolled_back, 9) << "seed " << kSeed;
 }
 
 }  // namespace

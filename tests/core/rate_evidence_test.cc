@@ -1,9 +1,11 @@
 #include "core/domain/rate_evidence.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
 
+#include "core/base/prng.h"
 #include "core/domain/log_math.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -19,7 +21,7 @@ constexpr uint64_t kSeed = 424242;
 
 RateEvidence Evidence(uint64_t events, uint64_t trials) {
   RateEvidence evidence;
-  EXPECT_TRUE(evidence.Add(events, trials).ok());
+  EXPECT_TRUE(evidence.Add(static_cast<double>(events), static_cast<double>(trials)).ok());
   return evidence;
 }
 
@@ -97,7 +99,7 @@ TEST(RateEvidenceTest, SampleSizesWithEvents) {
     const auto further = *seen.AdditionalCleanNeeded(kR, threshold);
     ASSERT_TRUE(further.has_value()) << test.events;
     ASSERT_GT(*further, 0u);
-    const uint64_t total = seen.trials() + *further;
+    const uint64_t total = static_cast<uint64_t>(seen.trials()) + *further;
     EXPECT_NEAR(static_cast<double>(total) * kR, test.n_times_r, .006) << test.events;
     EXPECT_GE(*Evidence(test.events, total).LogDown(kR), threshold);
     EXPECT_LT(*Evidence(test.events, total - 1).LogDown(kR), threshold);
@@ -197,16 +199,51 @@ TEST(RateEvidenceTest, BadInputIsRefused) {
   RateEvidence full = Evidence(0, kMaxCount);
   EXPECT_THAT(std::string(full.Add(3, 2).message()), HasSubstr("3 events in 2 trials"));
   EXPECT_EQ(full.Add(0, 1).code(), absl::StatusCode::kOutOfRange);
-  EXPECT_EQ(full.Merge(evidence).code(), absl::StatusCode::kOutOfRange);
+  for (double bad : {-1.0, kNaN}) {
+    EXPECT_EQ(full.Add(bad, 5).code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(full.Add(0, bad).code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
   EXPECT_EQ(full, Evidence(0, kMaxCount));
 }
 
-TEST(RateEvidenceTest, MergeIsAddition) {
-  RateEvidence a = Evidence(3, 100), b = Evidence(0, 17);
-  ASSERT_TRUE(a.Merge(b).ok());
-  ASSERT_TRUE(b.Merge(Evidence(3, 100)).ok());
-  EXPECT_EQ(a, Evidence(3, 117));
-  EXPECT_EQ(a, b);
+// What a counter of subjects divides by the dispersion.
+TEST(RateEvidenceTest, CountsNeedNotBeWhole) {
+  RateEvidence evidence;
+  ASSERT_TRUE(evidence.Add(0.25, 12.5).ok());
+  ASSERT_TRUE(evidence.Add(0.5, 87.5).ok());
+  EXPECT_EQ(evidence.events(), 0.75);
+  EXPECT_EQ(evidence.trials(), 100);
+  EXPECT_LT(*Evidence(1, 100).LogDown(.1), *evidence.LogDown(.1));
+  EXPECT_LT(*evidence.LogDown(.1), *Evidence(0, 100).LogDown(.1));
+  const double threshold = -std::log(.01);
+  const uint64_t further = **evidence.AdditionalCleanNeeded(.1, threshold);
+  ASSERT_GT(further, 0u);
+  ASSERT_TRUE(evidence.Add(0, static_cast<double>(further) - 1).ok());
+  EXPECT_LT(*evidence.LogDown(.1), threshold);
+  ASSERT_TRUE(evidence.Add(0, 1).ok());
+  EXPECT_GE(*evidence.LogDown(.1), threshold);
+}
+
+// The same formulas, with what they need of a fixed rate computed once.
+TEST(FixedRateTest, AgreesWithTheFormulas) {
+  const uint64_t seed = SystemSeed();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  Prng prng(seed);
+  for (int i = 0; i < 1'000; ++i) {
+    const double r = std::pow(10, -6 * prng.Unit()) * .999;
+    const double trials = 1 + static_cast<double>(prng.Below(1'000'000)) / 3;
+    const double events = prng.Below(4) == 0 ? 0 : trials * std::pow(prng.Unit(), 6);
+    RateEvidence evidence;
+    ASSERT_TRUE(evidence.Add(events, trials).ok());
+    const FixedRate fixed(r);
+    const double tolerance = 1e-9 * (1 + trials);
+    ASSERT_EQ(fixed.rate(), r);
+    ASSERT_NEAR(fixed.LogDown(events, trials), *evidence.LogDown(r), tolerance);
+    std::array<double, kMaxGridSize> up;
+    fixed.LogLikelihoodRatiosUp(events, trials, absl::MakeSpan(up));
+    for (size_t j = 0; j < UpGrid().size(); ++j) up[j] += UpGrid().log_weights[j];
+    ASSERT_NEAR(LogSumExp(absl::MakeConstSpan(up.data(), UpGrid().size())), *evidence.LogUp(r), tolerance);
+  }
 }
 
 // At the edge of both nulls, the rate being r itself, runs that ever cross are at most alpha. E_up peaks at
@@ -224,7 +261,7 @@ TEST(RateEvidenceTest, CalibratedUnderContinuousMonitoring) {
       RateEvidence evidence;
       bool up = false, down = false;
       for (int event = 0; event < 60; ++event) {
-        ASSERT_TRUE(evidence.Add(0, clean_before_event(random)).ok());
+        ASSERT_TRUE(evidence.Add(0, static_cast<double>(clean_before_event(random))).ok());
         down = down || *evidence.LogDown(r) >= threshold;
         ASSERT_TRUE(evidence.Add(1, 1).ok());
         up = up || *evidence.LogUp(r) >= threshold;
@@ -238,15 +275,6 @@ TEST(RateEvidenceTest, CalibratedUnderContinuousMonitoring) {
     EXPECT_GE(crossed_up, 10);
     EXPECT_GE(crossed_down, 10);
   }
-}
-
-TEST(PairedErrorsTest, IsTheRateTestOnDiscordantPairs) {
-  EXPECT_EQ(*LogPairedUp(12, 3, 2), *Evidence(12, 15).LogUp(2.0 / 3));
-  EXPECT_NEAR(*LogPairedUp(0, 0, 1), 0, 1e-15);
-  EXPECT_GE(*LogPairedUp(20, 1, 1), std::log(100));
-  EXPECT_LT(*LogPairedUp(50, 50, 1), 0);
-  for (double bad : {0.0, -1.0, kInf, kNaN}) EXPECT_FALSE(LogPairedUp(1, 1, bad).ok()) << bad;
-  EXPECT_FALSE(LogPairedUp(kMaxCount, 1, 1).ok());
 }
 
 }  // namespace
