@@ -244,7 +244,8 @@ absl::Status ApplyUpdateMask(const google::protobuf::FieldMask& mask, const v1::
 storage::v1::MigrationRecord ToRecord(const domain::Migration& migration) {
   storage::v1::MigrationRecord out;
   *out.mutable_migration() = ToProto(migration);
-  out.mutable_migration()->clear_etag();  // `version` says it
+  out.mutable_migration()->clear_etag();           // `version` says it
+  out.mutable_migration()->clear_deadline_time();  // as deadline_from_time does
   for (const domain::RoutingState& state : migration.draining) *out.add_draining() = ToProto(state);
   out.set_version(migration.version);
   out.set_plan_revision(migration.plan_revision);
