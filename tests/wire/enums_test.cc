@@ -56,6 +56,9 @@ TEST(EnumsTest, NamesAgree) {
     const auto state = static_cast<domain::RunState>(i);
     EXPECT_EQ(v1::RunState_Name(ToProto(state)), absl::StrCat("RUN_STATE_", domain::RunStateName(state)));
   }
+  for (const domain::MetricRow& row : domain::MetricTable()) {
+    EXPECT_EQ(v1::Metric_Name(ToProto(row.metric)), absl::StrCat("METRIC_", row.name));
+  }
 }
 
 TEST(EnumsTest, UnspecifiedSaysWhatToUse) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "core/wire/evidence_log.h"
 #include "core/wire/migration.h"
 #include "core/wire/records.h"
 #include "core/wire/routing.h"
@@ -147,6 +148,23 @@ TEST(HostileInputTest, Window) {
       8, [](RandomValues& r) { return ToRecord(r.WindowRecord()); },
       ReadAndWrite<storage::v1::WindowRecord>(&WindowFromRecord,
                                               [](const domain::WindowRecord& w) { return ToRecord(w); }));
+}
+
+TEST(HostileInputTest, EvidenceBucket) {
+  Attack<v1::EvidenceLine>(
+      9,
+      [](RandomValues& r) {
+        return ToProto(domain::EvidenceBucket{.start = kNow, .stats = r.WindowStats()});
+      },
+      ReadAndWrite<v1::EvidenceLine>(&EvidenceLineFromProto,
+                                     [](const domain::EvidenceLine& line) { return ToProto(line); }));
+}
+
+TEST(HostileInputTest, EvidenceHeader) {
+  Attack<v1::EvidenceLine>(
+      10, [](RandomValues& r) { return ToProto(domain::EvidenceHeader{.plan = r.Migration().plan}); },
+      ReadAndWrite<v1::EvidenceLine>(&EvidenceLineFromProto,
+                                     [](const domain::EvidenceLine& line) { return ToProto(line); }));
 }
 
 }  // namespace

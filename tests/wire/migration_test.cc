@@ -180,6 +180,41 @@ std::vector<Case> Cases() {
        [](v1::Migration& m) { m.mutable_plan()->mutable_steps(1)->mutable_checks(1)->set_field("street"); }},
       {"plan.steps[1].checks[1].field", "ignores",
        [](v1::Migration& m) { m.mutable_plan()->mutable_steps(1)->mutable_checks(1)->set_field("note"); }},
+      {"plan.steps[1].checks[0].quantile", "no quantile",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_steps(1)->mutable_checks(0)->set_quantile(0.5); }},
+      {"plan.steps[1].checks[0].limit", "no limit",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_steps(1)->mutable_checks(0)->set_limit(kNan); }},
+      {"plan.steps[2].checks[0].quantile", "is missing",
+       [](v1::Migration& m) {
+         m.mutable_plan()->mutable_steps(2)->mutable_checks(0)->set_metric(v1::METRIC_LATENCY);
+       }},
+      {"plan.steps[2].checks[0].limit", "not in (0, 1]",
+       [](v1::Migration& m) {
+         v1::Check* check = m.mutable_plan()->mutable_steps(2)->mutable_checks(0);
+         check->set_metric(v1::METRIC_COVERAGE);
+         check->clear_floor();
+         check->set_limit(2);
+       }},
+      {"plan.steps[0].deadline", "is negative",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_steps(0)->mutable_deadline()->set_seconds(-1); }},
+      {"plan.steps[0].deadline", "before the end of min_bake",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_steps(0)->mutable_deadline()->set_seconds(59); }},
+      {"plan.steps[0].deadline", "nanos",
+       [](v1::Migration& m) {
+         m.mutable_plan()->mutable_steps(0)->mutable_deadline()->set_nanos(1'000'000'000);
+       }},
+      {"plan.telemetry_limits.max_not_comparable", "(0, 1]",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_telemetry_limits()->set_max_not_comparable(1.5); }},
+      {"plan.telemetry_limits.max_not_comparable", "nan",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_telemetry_limits()->set_max_not_comparable(kNan); }},
+      {"plan.telemetry_limits.max_share_skew", "0.5",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_telemetry_limits()->set_max_share_skew(0.5); }},
+      {"plan.telemetry_limits.stale_after", "above zero",
+       [](v1::Migration& m) { m.mutable_plan()->mutable_telemetry_limits()->mutable_stale_after(); }},
+      {"plan.telemetry_limits.stale_after", "is negative",
+       [](v1::Migration& m) {
+         m.mutable_plan()->mutable_telemetry_limits()->mutable_stale_after()->set_seconds(-5);
+       }},
       {"plan.alpha_rollback", "0.6", [](v1::Migration& m) { m.mutable_plan()->set_alpha_rollback(0.6); }},
       {"plan.alpha_advance", "nan", [](v1::Migration& m) { m.mutable_plan()->set_alpha_advance(kNan); }},
       {"plan.expected_services[0].service", "is empty",
@@ -261,6 +296,19 @@ TEST(MigrationFromProtoTest, ReportsEverythingAtOnce) {
   EXPECT_THAT(ViolatedFields(MigrationFromProto(message).status()),
               UnorderedElementsAre("description", "plan.steps[1].checks[0].budget", "contract.fields[1].path",
                                    "pins.old_keys[1]"));
+}
+
+TEST(MigrationFromProtoTest, TelemetryLimitsHaveDefaults) {
+  v1::Migration message = ValidMigration();
+  EXPECT_EQ(MigrationFromProto(message)->plan.telemetry_limits, domain::TelemetryLimits());
+  message.mutable_plan()->mutable_telemetry_limits()->set_max_share_skew(5);
+  const domain::TelemetryLimits limits = MigrationFromProto(message)->plan.telemetry_limits;
+  EXPECT_EQ(limits.max_share_skew, 5);
+  EXPECT_EQ(limits.max_not_comparable, domain::TelemetryLimits().max_not_comparable);
+  EXPECT_EQ(limits.stale_after, domain::TelemetryLimits().stale_after);
+  const v1::Plan shown = ToProto(*MigrationFromProto(message)).plan();
+  EXPECT_EQ(shown.telemetry_limits().max_not_comparable(), 0.1) << "what holds is shown";
+  EXPECT_EQ(shown.telemetry_limits().stale_after().seconds(), 60);
 }
 
 TEST(CreateFromProtoTest, MakesTheName) {
@@ -429,6 +477,7 @@ TEST(MigrationRecordTest, RefusesWhatNobodyWrote) {
       {"migration.step", [](auto& r) { r.mutable_migration()->set_step(4); }},
       {"migration.create_time", [](auto& r) { r.mutable_migration()->mutable_create_time()->set_nanos(-1); }},
       {"rollback_time", [](auto& r) { r.mutable_rollback_time()->set_seconds(int64_t{1} << 60); }},
+      {"deadline_from_time", [](auto& r) { r.mutable_deadline_from_time()->set_nanos(-1); }},
       {"draining[0].stage", [](auto& r) { r.mutable_draining(0)->set_stage(static_cast<v1::Stage>(8)); }},
   };
   for (const auto& test : cases) {

@@ -101,9 +101,17 @@ domain::MigrationPlan RandomValues::Plan() {
     step.weight = Weight();
     step.min_bake = Period();
     step.manual = Coin();
+    step.deadline = Period();
     for (size_t j = Size(3); j > 0; --j) {
-      step.checks.push_back({absl::StrCat("check", j), Pick(domain::Metric::kMirrorFailureRatio), Fraction(),
-                             Fraction(), Text("field"), Coin(), Pick(domain::BreachAction::kNotify)});
+      step.checks.push_back({.name = absl::StrCat("check", j),
+                             .metric = Pick(domain::Metric::kThroughputShare),
+                             .budget = Fraction(),
+                             .floor = Fraction(),
+                             .field = Text("field"),
+                             .quantile = Fraction(),
+                             .limit = Fraction(),
+                             .advisory = Coin(),
+                             .on_breach = Pick(domain::BreachAction::kNotify)});
     }
   }
   out.alpha_rollback = Fraction();
@@ -111,6 +119,7 @@ domain::MigrationPlan RandomValues::Plan() {
   for (size_t i = Size(2); i > 0; --i)
     out.expected_services.push_back({absl::StrCat("service", i), Weight()});
   out.cool_down = Period();
+  out.telemetry_limits = {Fraction(), 1 + Fraction(), Period()};
   return out;
 }
 
@@ -138,24 +147,39 @@ domain::GateResult RandomValues::GateResult() {
   for (size_t i = Size(3); i > 0; --i) {
     domain::CheckResult& check = out.checks.emplace_back();
     check.check = absl::StrCat("check", i);
-    check.metric = Pick(domain::Metric::kMirrorFailureRatio);
+    check.metric = Pick(domain::Metric::kThroughputShare);
     check.verdict = Pick(domain::Verdict::kRollBack);
     check.advisory = Coin();
     check.on_breach = Pick(domain::BreachAction::kNotify);
     check.null_hypothesis = Text("the rate is at most");
-    for (uint64_t* count : {&check.bad, &check.total, &check.bad_baseline, &check.total_baseline})
+    check.field = Text("field");
+    check.quantile = Fraction();
+    for (uint64_t* count :
+         {&check.bad, &check.total, &check.bad_baseline, &check.total_baseline, &check.affected_subjects,
+          &check.affected_subjects_baseline, &check.distinct_subjects}) {
       *count = Number();
+    }
+    check.dispersion = 1 + Fraction();
     for (double* value :
          {&check.estimate, &check.lower, &check.upper, &check.budget, &check.log_evidence_rollback,
           &check.log_threshold_rollback, &check.log_evidence_advance, &check.log_threshold_advance}) {
       *value = Fraction();
     }
+    if (Coin()) check.onset = absl::FromUnixSeconds(1'700'000'000 + Weight());
     if (Coin()) check.needed_more = Number();
+    if (Coin()) check.eta = absl::Milliseconds(Weight());
+    check.will_not_resolve = Coin();
+    check.rising = Coin();
     check.sentence = Text("sentence");
   }
   for (size_t i = Size(2); i > 0; --i) out.guards.push_back({absl::StrCat("guard", i), Text("because")});
   out.bake_remaining = Period();
+  out.deadline_passed = Coin();
   out.action = Pick(domain::BreachAction::kNotify);
+  out.log_evidence_rollback = Fraction();
+  out.log_threshold_rollback = Fraction();
+  for (size_t i = Size(3); i > 0; --i) out.suspect_fields.push_back(absl::StrCat("field", i));
+  out.evidence_restarts = Weight();
   out.sentence = Text("verdict");
   return out;
 }
@@ -176,6 +200,8 @@ domain::Migration RandomValues::Migration() {
   out.run_state_reason = Text("reason");
   if (!out.plan.steps.empty() && Coin()) out.step = static_cast<int>(prng_.Below(out.plan.steps.size()));
   out.step_started_at = Time();
+  out.deadline_from = Time();
+  for (size_t i = Size(3); i > 0; --i) out.notified_checks.push_back(absl::StrCat("check", i));
   out.rolled_back_at = Time();
   out.published = RoutingState();
   if (Coin()) out.pending = RoutingState();
@@ -270,8 +296,39 @@ domain::WindowStats RandomValues::WindowStats() {
   }
   out.paired_errors.new_only = out.compared() > 1 ? 1 : 0;
   out.paired_errors.old_only = out.compared() > 1 ? 1 : 0;
+  out.paired_latency = {out.paired_errors.new_only, out.paired_errors.old_only};
+  out.repairs = {count(), count()};
+  out.backfill = {count(), count()};
   out.dropped = {count(), count(), count()};
+  AddSubjects(out);
   return out;
+}
+
+void RandomValues::AddSubjects(domain::WindowStats& stats) {
+  // Few enough for a sparse sketch under kEverything, sometimes enough for a dense one otherwise.
+  const auto fill_trials = [&](uint64_t count, domain::SubjectTrials& trials) {
+    if (count == 0 || !Coin()) return;
+    const bool many = presence_ == Presence::kSometimes && prng_.Below(2) == 0;
+    for (uint64_t i = std::min<uint64_t>(count, 1 + prng_.Below(many ? 3000 : 20)); i > 0; --i) {
+      trials.Record(prng_.Next());
+    }
+  };
+  const auto fill_events = [&](uint64_t count, domain::SubjectEvents& events) {
+    if (count == 0 || !Coin()) return;
+    for (uint64_t i = std::min<uint64_t>(count, 1 + prng_.Below(400)); i > 0; --i) {
+      const uint64_t subject = 1 + prng_.Below(500);
+      events.Record(subject, subject << 40);
+    }
+  };
+  domain::SubjectStats& subjects = stats.subjects;
+  for (size_t i = 0; i < domain::kArmCount; ++i) {
+    fill_trials(stats.arms[i].requests, subjects.reads[i]);
+    fill_events(stats.arms[i].errors, subjects.errors[i]);
+  }
+  fill_trials(stats.comparable(), subjects.compared);
+  fill_events(stats.mismatches(), subjects.mismatched);
+  fill_events(stats.paired_errors.new_only, subjects.new_failed_only);
+  fill_events(stats.paired_errors.old_only, subjects.old_failed_only);
 }
 
 domain::WindowRecord RandomValues::WindowRecord() {

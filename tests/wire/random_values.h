@@ -58,6 +58,7 @@ class RandomValues {
     return static_cast<Enum>(1 + prng_.Below(static_cast<uint64_t>(last)));
   }
   domain::MigrationPlan Plan();
+  void AddSubjects(domain::WindowStats& stats);
   domain::Contract Contract();
 
   Prng prng_;

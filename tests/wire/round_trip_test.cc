@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "core/wire/migration.h"
 #include "core/wire/records.h"
 #include "core/wire/routing.h"
@@ -43,7 +44,8 @@ void ExpectRoundTrip(Make make, Convert convert, Back back, const std::vector<st
 
 TEST(RoundTripTest, MigrationRecord) {
   ExpectRoundTrip(LOCKSTEP_MAKE(Migration), [](const domain::Migration& m) { return ToRecord(m); },
-                  &MigrationFromRecord, {"migration.etag", "migration.gate", "migration.waiting_for"});
+                  &MigrationFromRecord,
+                  {"migration.deadline_time", "migration.etag", "migration.gate", "migration.waiting_for"});
 }
 
 TEST(RoundTripTest, DecisionRecord) {
@@ -69,10 +71,45 @@ TEST(RoundTripTest, TelemetryCursor) {
       &TelemetryCursorFromRecord);
 }
 
+// Small sketches travel in the other form.
+std::vector<std::string> DenseRegistersOf(absl::string_view stats) {
+  return {absl::StrCat(stats, ".compared_subjects.dense_registers"),
+          absl::StrCat(stats, ".new_reads_subjects.dense_registers"),
+          absl::StrCat(stats, ".old_reads_subjects.dense_registers")};
+}
+
 TEST(RoundTripTest, WindowRecord) {
   ExpectRoundTrip(
       LOCKSTEP_MAKE(WindowRecord), [](const domain::WindowRecord& w) { return ToRecord(w); },
-      &WindowFromRecord);
+      &WindowFromRecord, DenseRegistersOf("stats"));
+}
+
+TEST(RoundTripTest, SketchIsSparseWhileThatIsShorter) {
+  // One register each.
+  const auto sketch = [](uint64_t registers) {
+    domain::WindowStats stats;
+    stats.arm(domain::Arm::kNew).requests = registers;
+    for (uint64_t i = 0; i < registers; ++i) {
+      stats.subjects.reads[1].Record((i << (64 - domain::DistinctSketch::kIndexBits)) | 1);
+    }
+    return stats;
+  };
+  const struct {
+    uint64_t registers;
+    bool sparse;
+  } cases[] = {{1, true}, {1023, true}, {1024, false}, {4096, false}};
+  for (const auto& test : cases) {
+    SCOPED_TRACE(test.registers);
+    const domain::WindowStats stats = sketch(test.registers);
+    const v1::WindowStats message = ToProto(stats);
+    EXPECT_EQ(message.new_reads_subjects().sparse_registers_size(),
+              test.sparse ? static_cast<int>(test.registers) : 0);
+    EXPECT_EQ(message.new_reads_subjects().dense_registers().size(),
+              test.sparse ? 0 : domain::DistinctSketch::kRegisters);
+    Violations violations;
+    EXPECT_EQ(ReadWindowStats(message, FieldPath(), violations), stats);
+    EXPECT_TRUE(violations.empty());
+  }
 }
 
 TEST(RoundTripTest, MismatchSample) {
@@ -100,7 +137,8 @@ TEST(RoundTripTest, TelemetryBatch) {
   ExpectRoundTrip(
       [](RandomValues& random) { return random.TelemetryBatch(kNow); },
       [](const domain::TelemetryBatch& batch) { return ToProto(batch); },
-      [](const v1::ReportComparisonsRequest& request) { return TelemetryBatchFromProto(request, kNow); });
+      [](const v1::ReportComparisonsRequest& request) { return TelemetryBatchFromProto(request, kNow); },
+      DenseRegistersOf("deltas[].stats"));
 }
 
 TEST(RoundTripTest, Decision) {
@@ -119,6 +157,7 @@ TEST(RoundTripTest, WindowStatsAreEqualNotOnlyTheirMessages) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     RandomValues random(seed, Presence::kSometimes);
     const domain::WindowStats stats = random.WindowStats();
+    ASSERT_TRUE(stats.Validate().ok()) << stats.Validate();
     Violations violations;
     EXPECT_EQ(ReadWindowStats(ToProto(stats), FieldPath(), violations), stats);
     EXPECT_TRUE(violations.empty());
@@ -136,7 +175,21 @@ TEST(RoundTripTest, MigrationViewShowsEveryField) {
   wait.set_reason("incompatible");
   const v1::Migration message =
       ToProto(random.Migration(), {.gate = &gate, .gate_time = kNow, .waiting_for = {wait}});
-  EXPECT_THAT(UnsetFields(message), ElementsAre());
+  EXPECT_THAT(UnsetFields(message), ElementsAre("deadline_time")) << "none runs while a state is pending";
+}
+
+TEST(RoundTripTest, DeadlineIsShownWhileItRuns) {
+  domain::Migration migration;
+  migration.run_state = domain::RunState::kRunning;
+  migration.plan.steps.push_back({.stage = domain::Stage::kDualWrite, .deadline = absl::Hours(2)});
+  migration.step = 0;
+  migration.deadline_from = kNow;
+  EXPECT_EQ(ToProto(migration).deadline_time().seconds(), absl::ToUnixSeconds(kNow) + 7200);
+  migration.run_state = domain::RunState::kPaused;
+  EXPECT_FALSE(ToProto(migration).has_deadline_time());
+  migration.run_state = domain::RunState::kRunning;
+  migration.plan.steps[0].deadline = absl::ZeroDuration();
+  EXPECT_FALSE(ToProto(migration).has_deadline_time());
 }
 
 TEST(RoundTripTest, DefinitionIsReadBackFromTheResource) {

@@ -199,8 +199,115 @@ TEST(TelemetryBatchTest, RefusesCountsThatCannotBe) {
        OfStats([](auto& s) { s.mutable_new_arm()->set_requests(kHuge); })},
       {"deltas[0].stats.writes.mirror_shed", "largest",
        OfStats([](auto& s) { s.mutable_writes()->set_mirror_shed(kHuge); })},
+      {"deltas[0].stats.paired_slower", "largest", OfStats([](auto& s) { s.set_paired_slower(kHuge); })},
+      {"deltas[0].stats.paired_not_slower", "largest",
+       OfStats([](auto& s) { s.set_paired_not_slower(kHuge); })},
+      {"deltas[0].stats", "paired latencies", OfStats([](auto& s) { s.set_paired_slower(8); })},
+      {"deltas[0].stats.repairs_queued", "largest", OfStats([](auto& s) { s.set_repairs_queued(kHuge); })},
+      {"deltas[0].stats.repairs_done", "largest", OfStats([](auto& s) { s.set_repairs_done(kHuge); })},
+      {"deltas[0].stats.rows_to_copy", "largest", OfStats([](auto& s) { s.set_rows_to_copy(kHuge); })},
+      {"deltas[0].stats.rows_copied", "largest", OfStats([](auto& s) { s.set_rows_copied(kHuge); })},
       {"deltas[0].stats.operations_dropped", "largest",
        OfStats([](auto& s) { s.set_operations_dropped(std::numeric_limits<uint64_t>::max()); })},
+  });
+}
+
+Spoil OfTrials(std::function<void(v1::SubjectTrials&)> spoil) {
+  return OfStats([spoil](v1::WindowStats& s) { spoil(*s.mutable_old_reads_subjects()); });
+}
+Spoil OfEvents(std::function<void(v1::SubjectEvents&)> spoil) {
+  return OfStats([spoil](v1::WindowStats& s) { spoil(*s.mutable_mismatched_subjects()); });
+}
+void AddSlots(google::protobuf::RepeatedField<uint64_t>& slots, int count) {
+  for (int i = 0; i < count; ++i) slots.Add(0);
+}
+void AddAffected(v1::SubjectEvents& events, uint64_t id, uint64_t count) {
+  v1::AffectedSubject* added = events.add_affected();
+  added->set_id(id);
+  added->set_events(count);
+}
+
+TEST(TelemetryBatchTest, RefusesSubjectsThatCannotBe) {
+  constexpr uint64_t kHuge = domain::kMaxCount + 1;
+  ExpectRefusals({
+      {"deltas[0].stats.old_reads_subjects.sparse_registers", "beside dense_registers", OfTrials([](auto& t) {
+         t.set_dense_registers(std::string(4096, '\0'));
+         t.add_sparse_registers(65);
+       })},
+      {"deltas[0].stats.old_reads_subjects.dense_registers", "4095 registers; send none or 4096",
+       OfTrials([](auto& t) { t.set_dense_registers(std::string(4095, '\1')); })},
+      {"deltas[0].stats.old_reads_subjects.dense_registers", "4097 registers",
+       OfTrials([](auto& t) { t.set_dense_registers(std::string(4097, '\1')); })},
+      {"deltas[0].stats.old_reads_subjects.dense_registers", "register 0 is 54",
+       OfTrials([](auto& t) { t.set_dense_registers(std::string(4096, 54)); })},
+      {"deltas[0].stats.old_reads_subjects.dense_registers", "register 0 is 255",
+       OfTrials([](auto& t) { t.set_dense_registers(std::string(4096, '\xff')); })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[1]", "comes after register 7",
+       OfTrials([](auto& t) {
+         t.add_sparse_registers(7 * 64 + 1);
+         t.add_sparse_registers(7 * 64 + 2);
+       })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[1]", "register 6 comes after register 7",
+       OfTrials([](auto& t) {
+         t.add_sparse_registers(7 * 64 + 1);
+         t.add_sparse_registers(6 * 64 + 1);
+       })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[0]", "value 0",
+       OfTrials([](auto& t) { t.add_sparse_registers(7 * 64); })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[0]", "value 54; the largest is 53",
+       OfTrials([](auto& t) { t.add_sparse_registers(7 * 64 + 54); })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[0]", "register 4096 does not exist",
+       OfTrials([](auto& t) { t.add_sparse_registers(4096 * 64 + 1); })},
+      {"deltas[0].stats.old_reads_subjects.sparse_registers[0]", "does not exist",
+       OfTrials([](auto& t) { t.add_sparse_registers(std::numeric_limits<uint32_t>::max()); })},
+      {"deltas[0].stats.old_reads_subjects.slots", "63 entries; send none or 64",
+       OfTrials([](auto& t) { AddSlots(*t.mutable_slots(), 63); })},
+      {"deltas[0].stats.old_reads_subjects.slots", "65 entries",
+       OfTrials([](auto& t) { AddSlots(*t.mutable_slots(), 65); })},
+      {"deltas[0].stats.old_reads_subjects.slots[5]", "largest", OfTrials([](auto& t) {
+         AddSlots(*t.mutable_slots(), 64);
+         t.set_slots(5, kHuge);
+       })},
+      {"deltas[0].stats", "old arm: requests with a subject = 11 is more than", OfTrials([](auto& t) {
+         AddSlots(*t.mutable_slots(), 64);
+         t.set_slots(5, 11);
+       })},
+      {"deltas[0].stats", "registers set by a subject = 1 is more than",
+       OfTrials([](auto& t) { t.add_sparse_registers(1); })},
+      {"deltas[0].stats.new_reads_subjects.slots", "1 entries",
+       OfStats([](auto& s) { s.mutable_new_reads_subjects()->add_slots(0); })},
+      {"deltas[0].stats.compared_subjects.slots", "1 entries",
+       OfStats([](auto& s) { s.mutable_compared_subjects()->add_slots(0); })},
+      {"deltas[0].stats.mismatched_subjects.slots", "1 entries", OfEvents([](auto& e) { e.add_slots(1); })},
+      {"deltas[0].stats.mismatched_subjects.slots[0]", "largest", OfEvents([](auto& e) {
+         AddSlots(*e.mutable_slots(), 64);
+         e.set_slots(0, kHuge);
+       })},
+      {"deltas[0].stats.mismatched_subjects.affected[1].id", "rising id", OfEvents([](auto& e) {
+         AddAffected(e, 9, 1);
+         AddAffected(e, 9, 1);
+       })},
+      {"deltas[0].stats.mismatched_subjects.affected[1].id", "rising id", OfEvents([](auto& e) {
+         AddAffected(e, 9, 1);
+         AddAffected(e, 8, 1);
+       })},
+      {"deltas[0].stats.mismatched_subjects.affected[0].events", "is 0",
+       OfEvents([](auto& e) { AddAffected(e, 9, 0); })},
+      {"deltas[0].stats.mismatched_subjects.affected[0].events", "largest",
+       OfEvents([](auto& e) { AddAffected(e, 9, kHuge); })},
+      {"deltas[0].stats.mismatched_subjects.affected", "at most 256", OfEvents([](auto& e) {
+         for (uint64_t i = 0; i < 257; ++i) AddAffected(e, i, 1);
+       })},
+      {"deltas[0].stats", "mismatches of affected subjects = 3 is more than mismatches = 2",
+       OfEvents([](auto& e) { AddAffected(e, 9, 3); })},
+      {"deltas[0].stats.old_errors_subjects.affected[0].events", "is 0",
+       OfStats([](auto& s) { s.mutable_old_errors_subjects()->add_affected(); })},
+      {"deltas[0].stats.new_errors_subjects.affected[0].events", "is 0",
+       OfStats([](auto& s) { s.mutable_new_errors_subjects()->add_affected(); })},
+      {"deltas[0].stats.new_failed_only_subjects.affected[0].events", "is 0",
+       OfStats([](auto& s) { s.mutable_new_failed_only_subjects()->add_affected(); })},
+      {"deltas[0].stats.old_failed_only_subjects.affected[0].events", "is 0",
+       OfStats([](auto& s) { s.mutable_old_failed_only_subjects()->add_affected(); })},
   });
 }
 
