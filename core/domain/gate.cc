@@ -133,11 +133,14 @@ GateEvidence::State::State(std::shared_ptr<const MigrationPlan> the_plan, const 
   const double halvings = std::ldexp(1.0, -static_cast<int>(std::min<uint32_t>(epoch.restarts, 1000)));
   const double nulls = static_cast<double>(std::max<size_t>(1, binding_nulls));
   const double steps = static_cast<double>(plan->steps.size());
-  thresholds.alpha_rollback = plan->alpha_rollback * halvings / nulls;
-  thresholds.alpha_advance = plan->alpha_advance * halvings / steps;
-  thresholds.log_joint_rollback = -std::log(plan->alpha_rollback * halvings);
+  // A probability too small for a double shows bounds at the smallest one.
+  constexpr double kSmallest = std::numeric_limits<double>::min();
+  const double log_halvings = std::log(halvings);
+  thresholds.alpha_rollback = std::max(kSmallest, plan->alpha_rollback * halvings / nulls);
+  thresholds.alpha_advance = std::max(kSmallest, plan->alpha_advance * halvings / steps);
+  thresholds.log_joint_rollback = -std::log(plan->alpha_rollback) - log_halvings;
   thresholds.log_rollback = thresholds.log_joint_rollback + std::log(nulls);
-  thresholds.log_advance = -std::log(plan->alpha_advance * halvings) + std::log(steps);
+  thresholds.log_advance = -std::log(plan->alpha_advance) - log_halvings + std::log(steps);
   BeginStep(first_step, epoch.start);
 }
 
@@ -430,6 +433,7 @@ absl::Status GateEvidence::AddBucket(absl::Time start, const WindowStats& bucket
   for (const MetricEvidence& metric : state.metrics) {
     LOCKSTEP_RETURN_IF_ERROR(metric.CheckBucket(bucket, state.latency_edges));
   }
+  LOCKSTEP_RETURN_IF_ERROR(state.latency_edges.CheckBucket(bucket));
   const uint64_t reads = bucket.arm(Arm::kNew).requests + bucket.arm(Arm::kOld).requests;
   LOCKSTEP_RETURN_IF_ERROR(CheckSum("reads", state.new_reads + state.old_reads, reads));
   LOCKSTEP_RETURN_IF_ERROR(CheckSum("comparisons", state.comparisons.reported().trials, bucket.comparable()));

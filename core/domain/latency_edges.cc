@@ -3,8 +3,14 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/domain/log_math.h"
 
 namespace lockstep::domain {
+
+absl::Status LatencyEdges::CheckBucket(const WindowStats& bucket) const {
+  return CheckSum("reads of the old arm with a latency", past_.count(),
+                  bucket.arm(Arm::kOld).latency.count());
+}
 
 void LatencyEdges::AddBucket(const WindowStats& bucket) {
   if (buckets_in_period_ == kBucketsPerPeriod) {
@@ -14,7 +20,7 @@ void LatencyEdges::AddBucket(const WindowStats& bucket) {
   }
   ++buckets_in_period_;
   const LatencySketch& old_arm = bucket.arm(Arm::kOld).latency;
-  LOCKSTEP_CHECK(period_.Merge(old_arm).ok() && past_.Merge(old_arm).ok(), "ten minutes of reads");
+  LOCKSTEP_CHECK(period_.Merge(old_arm).ok() && past_.Merge(old_arm).ok(), "the bucket was checked");
 }
 
 std::optional<LatencyEdges::SlowReads> LatencyEdges::Count(double q, const WindowStats& bucket) const {

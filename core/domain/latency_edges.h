@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "absl/status/status.h"
 #include "core/domain/latency_sketch.h"
 #include "core/domain/metric.h"
 #include "core/domain/window_stats.h"
@@ -20,6 +21,9 @@ class LatencyEdges {
   static constexpr uint64_t kLeastReads = 100;
   static constexpr int kBucketsPerPeriod = 60;
 
+  // OutOfRange if the bucket's reads would take a sum above kMaxCount (log_math.h).
+  absl::Status CheckBucket(const WindowStats& bucket) const;
+  // Adds a bucket that passed CheckBucket().
   void AddBucket(const WindowStats& bucket);
 
   struct SlowReads {

@@ -9,18 +9,18 @@ namespace lockstep::domain {
 namespace {
 
 Observation Mismatches(const WindowStats& window, const Check& check) {
-  Observation observed{.count = {window.mismatches(), window.comparable()}};
-  if (check.field.empty()) {
-    observed.trials = &window.subjects.compared;
-    observed.events = &window.subjects.mismatched;
-    return observed;
-  }
+  Observation observed{.count = {window.mismatches(), window.comparable()},
+                       .trials = &window.subjects.compared,
+                       .events = &window.subjects.mismatched};
+  if (check.field.empty()) return observed;
   // With more fields than a window keeps, this one may be among the others: what is not known to be clean is
-  // not counted as clean. Whose records differ in one field is not reported: the dispersion stands in for it.
+  // not counted as clean. Whose records differ in one field is not reported: the dispersion of all
+  // mismatches stands in for it.
   auto counts = window.fields().find(check.field);
   if (counts == window.fields().end()) counts = window.fields().find(WindowStats::kOtherFields);
   const uint64_t events = counts == window.fields().end() ? 0 : counts->second.total();
   observed.count.events = std::min(events, window.mismatches());
+  observed.slots_only = true;
   return observed;
 }
 

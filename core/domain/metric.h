@@ -40,6 +40,8 @@ struct Observation {
   EventCount count;
   const SubjectTrials* trials = nullptr;
   const SubjectEvents* events = nullptr;
+  // These are of a wider kind of observations: good for how they cluster over slots, not for who they are.
+  bool slots_only = false;
 };
 
 struct MetricRow {

@@ -14,7 +14,9 @@
 // Thread-compatible. Deterministic: the same buckets in the same order give the same bits.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <limits>
 
 #include "absl/types/span.h"
 #include "core/domain/rate_evidence.h"
@@ -22,9 +24,11 @@
 
 namespace lockstep::domain {
 
-// The share of a bucket's events that the new arm has when p_N = lambda p_O.
+// The share of a bucket's events that the new arm has when p_N = lambda p_O. Below 1, to which it would round
+// where the old arm has next to nothing: a share of 1 makes an event of the old arm impossible.
 inline double NullShare(double lambda, double new_trials, double old_trials) {
-  return lambda * new_trials / (lambda * new_trials + old_trials);
+  return std::min(lambda * new_trials / (lambda * new_trials + old_trials),
+                  1 - std::numeric_limits<double>::epsilon() / 2);
 }
 
 // ln of each factor's likelihood ratio for one bucket, in the order of `grid`; `out` has kMaxGridSize places.

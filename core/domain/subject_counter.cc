@@ -30,9 +30,10 @@ WeightedCount SubjectCounter::Add(const Observation& observation, double dispers
   uint64_t known_trials = 0;
   if (observation.trials != nullptr) {
     // Slots alone tell how events cluster, but not how many subjects there are.
-    if (!observation.trials->distinct.empty()) {
+    if (!observation.slots_only && !observation.trials->distinct.empty()) {
       distinct_.Merge(observation.trials->distinct);
       known_trials = std::min(observation.trials->slots.total(), observation.count.trials);
+      known_trials_ += known_trials;
     }
     for (size_t i = 0; i < SlotCounts::kSlots && !observation.trials->slots.empty(); ++i) {
       slot_trials_[i] += static_cast<double>(observation.trials->slots[i]);
@@ -41,10 +42,13 @@ WeightedCount SubjectCounter::Add(const Observation& observation, double dispers
   uint64_t known_events = 0;
   uint64_t first_events = 0;
   if (observation.events != nullptr) {
-    for (const auto& [subject, events] : observation.events->affected()) {
-      known_events += events;
-      if (affected_.size() < kMaxSubjects ? affected_.insert(subject).second : !affected_.contains(subject)) {
-        ++first_events;
+    if (!observation.slots_only) {
+      for (const auto& [subject, events] : observation.events->affected()) {
+        known_events += events;
+        if (affected_.size() < kMaxSubjects ? affected_.insert(subject).second
+                                            : !affected_.contains(subject)) {
+          ++first_events;
+        }
       }
     }
     events_in_slots_ = events_in_slots_ || !observation.events->slots.empty();
@@ -64,7 +68,8 @@ WeightedCount SubjectCounter::Add(const Observation& observation, double dispers
 }
 
 RateEvidence SubjectCounter::Distinct() const {
-  const double trials = (distinct_.empty() ? 0 : distinct_.LowerBound()) + unknown_.trials;
+  const double known = std::min(distinct_.LowerBound(), static_cast<double>(known_trials_));
+  const double trials = known + unknown_.trials;
   RateEvidence evidence;
   LOCKSTEP_CHECK(evidence.Add(std::min(affected(), trials), trials).ok(), "sums of validated counts");
   return evidence;

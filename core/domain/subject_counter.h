@@ -3,16 +3,16 @@
 //
 // - A subject with an event counts once in the counter's scope, however many events it has.
 // - What is certified is the number of distinct subjects observed, from a sketch, less three of its standard
-// errors.
+//   errors, and never more than there were observations with a subject.
 // - Events and trials whose subject is not known are divided by phi = max(1, 1.35 times the Pearson
-// dispersion of the events
-//   over 64 slots of subjects), as estimated from the buckets before: under clustering a sum of n of them
-//   tells as much as n / phi independent ones (Wedderburn's quasi-likelihood, 1974; 1.35 covers the error of
-//   an estimate from 64 slots).
+//   dispersion of the events over 64 slots of subjects), as estimated from the buckets before: under
+//   clustering a sum of n of them tells as much as n / phi independent ones (Wedderburn's quasi-likelihood,
+//   1974; 1.35 covers the error of an estimate from 64 slots).
 //
 // Thread-compatible. Deterministic. Memory: at most 65,536 subjects and one sketch.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -54,13 +54,16 @@ class SubjectCounter {
   // Subjects with an event, and the events without a subject, divided.
   double affected() const { return static_cast<double>(affected_.size()) + unknown_.events; }
   // 0 if reports name none.
-  double distinct_subjects() const { return distinct_.Estimate(); }
+  double distinct_subjects() const {
+    return std::min(distinct_.Estimate(), static_cast<double>(known_trials_));
+  }
 
  private:
   EventCount reported_;
   WeightedCount unknown_;  // those without a subject, divided
   absl::flat_hash_set<uint64_t> affected_;
   DistinctSketch distinct_;
+  uint64_t known_trials_ = 0;  // those that distinct_ is of
   bool events_in_slots_ = false;
   std::array<double, SlotCounts::kSlots> slot_events_ = {};
   std::array<double, SlotCounts::kSlots> slot_trials_ = {};

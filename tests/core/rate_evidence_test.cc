@@ -216,12 +216,12 @@ TEST(RateEvidenceTest, CountsNeedNotBeWhole) {
   EXPECT_LT(*Evidence(1, 100).LogDown(.1), *evidence.LogDown(.1));
   EXPECT_LT(*evidence.LogDown(.1), *Evidence(0, 100).LogDown(.1));
   const double threshold = -std::log(.01);
-  const uint64_t further = **evidence.AdditionalCleanNeeded(.1, threshold);
+  const uint64_t further = **evidence.AdditionalCleanNeeded(.05, threshold);
   ASSERT_GT(further, 0u);
   ASSERT_TRUE(evidence.Add(0, static_cast<double>(further) - 1).ok());
-  EXPECT_LT(*evidence.LogDown(.1), threshold);
+  EXPECT_LT(*evidence.LogDown(.05), threshold);
   ASSERT_TRUE(evidence.Add(0, 1).ok());
-  EXPECT_GE(*evidence.LogDown(.1), threshold);
+  EXPECT_GE(*evidence.LogDown(.05), threshold);
 }
 
 // The same formulas, with what they need of a fixed rate computed once.
