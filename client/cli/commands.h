@@ -19,6 +19,10 @@ void AddMigrationCommands(CLI::App* root, Action* action);
 void AddChangeCommands(CLI::App* root, Action* action);
 // get|wait|route explain|mismatch list|instance list|server health
 void AddLookCommands(CLI::App* root, Action* action);
+// gate explain|export|replay|simulate
+void AddGateCommands(CLI::App* root, Action* action);
+// replay|simulate, below `gate`: they need no server
+void AddRehearsalCommands(CLI::App* gate, Action* action);
 // get NAME [-w], below `parent`; the same command as `lockstep get` and as `lockstep migration get`.
 void AddGetCommand(CLI::App* parent, Action* action);
 

@@ -54,6 +54,7 @@ Connection::Connection(const std::string& address, absl::Duration timeout, std::
       channel_(OpenChannel(address)),
       migrations_(channel_),
       routing_(channel_),
+      gate_(channel_),
       health_(channel_) {}
 
 void Connection::Prepare(grpc::ClientContext* context, absl::Duration timeout) const {

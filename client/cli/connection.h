@@ -13,6 +13,7 @@
 #include "client/cli/terminal.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "lockstep/v1/gate_service.grpc.pb.h"
 #include "lockstep/v1/migration_service.grpc.pb.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
 
@@ -40,6 +41,21 @@ class Connection {
     return response;
   }
 
+  // Calls `on_message` with each message of a stream, until it ends. No deadline: a long answer takes its
+  // time, and a server that is gone is noticed.
+  template <typename Stub, typename Request, typename Response>
+  absl::Status Read(std::unique_ptr<grpc::ClientReader<Response>> (Stub::*method)(grpc::ClientContext*,
+                                                                                  const Request&),
+                    const Request& request, absl::FunctionRef<void(const Response&)> on_message) {
+    grpc::ClientContext context;
+    Prepare(&context, absl::InfiniteDuration());
+    const auto reader = (StubOf<Stub>().*method)(&context, request);
+    Response response;
+    while (reader->Read(&response)) on_message(response);
+    const grpc::Status status = reader->Finish();
+    return status.ok() ? absl::OkStatus() : Failure(status);
+  }
+
   // Calls `on_update` with the migration now and after every change, until it returns false (then OK), the
   // deadline passes (DEADLINE_EXCEEDED) or the server refuses. A stream that broke is opened again for up to
   // 30 s; `on_reconnect` is told why. If the server can't be reached at the first attempt, that is final.
@@ -63,6 +79,7 @@ class Connection {
   const std::shared_ptr<grpc::Channel> channel_;
   v1::MigrationService::Stub migrations_;
   v1::RoutingService::Stub routing_;
+  v1::GateService::Stub gate_;
   grpc::health::v1::Health::Stub health_;
 };
 
@@ -73,6 +90,10 @@ inline v1::MigrationService::Stub& Connection::StubOf() {
 template <>
 inline v1::RoutingService::Stub& Connection::StubOf() {
   return routing_;
+}
+template <>
+inline v1::GateService::Stub& Connection::StubOf() {
+  return gate_;
 }
 template <>
 inline grpc::health::v1::Health::Stub& Connection::StubOf() {

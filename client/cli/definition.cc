@@ -28,20 +28,30 @@ void Append(std::vector<Diagnostic> more, std::vector<Diagnostic>* diagnostics) 
                       std::make_move_iterator(more.end()));
 }
 
-std::vector<Diagnostic> LintDocument(const MigrationDocument& document) {
-  const auto migration = wire::MigrationFromProto(document.migration);
-  if (!migration.ok()) {
-    const auto info = GetErrorInfo(migration.status());
-    if (info.has_value() && !info->field_violations.empty()) {
-      return LocateViolations(info->field_violations, document.source, Severity::kError);
-    }
-    return {{Severity::kError, document.source.Find(""), std::string(migration.status().message())}};
+// The document's definition; nothing after its errors have been added to `diagnostics`.
+std::optional<domain::Migration> ReadDocument(const MigrationDocument& document,
+                                              std::vector<Diagnostic>* diagnostics) {
+  auto migration = wire::MigrationFromProto(document.migration);
+  if (migration.ok()) return *std::move(migration);
+  const auto info = GetErrorInfo(migration.status());
+  if (info.has_value() && !info->field_violations.empty()) {
+    Append(LocateViolations(info->field_violations, document.source, Severity::kError), diagnostics);
+  } else {
+    diagnostics->push_back(
+        {Severity::kError, document.source.Find(""), std::string(migration.status().message())});
   }
+  return std::nullopt;
+}
+
+void LintDocument(const MigrationDocument& document, const std::optional<domain::TrafficHint>& traffic,
+                  std::vector<Diagnostic>* diagnostics) {
+  const auto migration = ReadDocument(document, diagnostics);
+  if (!migration) return;
   std::vector<FieldViolation> warnings;
-  for (domain::Violation& violation : domain::LintPlan(migration->plan)) {
+  for (domain::Violation& violation : domain::LintPlan(migration->plan, traffic)) {
     warnings.push_back({std::move(violation.path), std::move(violation.message)});
   }
-  return LocateViolations(warnings, document.source, Severity::kWarning);
+  Append(LocateViolations(warnings, document.source, Severity::kWarning), diagnostics);
 }
 
 // With every default written out and nothing that only the server sets.
@@ -63,17 +73,29 @@ std::vector<Diagnostic> LocateViolations(const std::vector<FieldViolation>& viol
   return diagnostics;
 }
 
-std::vector<Diagnostic> LintMigrationFile(absl::string_view text, absl::string_view default_namespace) {
+std::vector<Diagnostic> LintMigrationFile(absl::string_view text, absl::string_view default_namespace,
+                                          const std::optional<domain::TrafficHint>& traffic) {
   MigrationFile file = ParseMigrationFile(text, default_namespace);
+  const bool readable = file.ok();
   std::vector<Diagnostic> diagnostics = std::move(file.diagnostics);
-  const bool readable = std::none_of(diagnostics.begin(), diagnostics.end(),
-                                     [](const Diagnostic& d) { return d.severity == Severity::kError; });
   // A document that was read in part only would be accused of what its errors left out.
   if (readable) {
-    for (const MigrationDocument& document : file.documents) Append(LintDocument(document), &diagnostics);
+    for (const MigrationDocument& document : file.documents) LintDocument(document, traffic, &diagnostics);
     SortByPosition(&diagnostics);
   }
   return diagnostics;
+}
+
+std::optional<PlanDefinition> ReadPlanFile(absl::string_view text, std::vector<Diagnostic>* diagnostics) {
+  MigrationFile file = ParsePlanFile(text);
+  const bool readable = file.ok();
+  *diagnostics = std::move(file.diagnostics);
+  if (!readable) return std::nullopt;
+  auto migration = ReadDocument(file.documents[0], diagnostics);
+  if (!migration) return std::nullopt;
+  PlanDefinition definition{std::move(migration->plan),
+                            static_cast<uint32_t>(migration->contract.fields.size())};
+  return definition;
 }
 
 absl::StatusOr<std::vector<DefinitionChange>> CompareDefinitions(const v1::Migration& current,

@@ -2,6 +2,8 @@
 // Pure.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/migration_file.h"
 #include "core/base/error_info.h"
+#include "core/domain/plan.h"
 #include "lockstep/v1/migration.pb.h"
 
 namespace lockstep::cli {
@@ -18,8 +21,19 @@ std::vector<Diagnostic> LocateViolations(const std::vector<FieldViolation>& viol
                                          const SourceMap& source, Severity severity);
 
 // Everything wrong with the file (errors: the server would refuse it) and everything that is probably not
-// meant (warnings), in order of position.
-std::vector<Diagnostic> LintMigrationFile(absl::string_view text, absl::string_view default_namespace);
+// meant (warnings), in order of position. With `traffic` also what it can't certify in time.
+std::vector<Diagnostic> LintMigrationFile(absl::string_view text, absl::string_view default_namespace,
+                                          const std::optional<domain::TrafficHint>& traffic = std::nullopt);
+
+// A plan by itself, for `gate replay` and `gate simulate`.
+struct PlanDefinition {
+  domain::MigrationPlan plan;
+  uint32_t declared_fields = 0;  // of the contract that comes with it
+};
+
+// The plan of a file as for `migration create`; the name may be left out, and the file defines one migration.
+// Nothing if there are errors among `diagnostics`.
+std::optional<PlanDefinition> ReadPlanFile(absl::string_view text, std::vector<Diagnostic>* diagnostics);
 
 // One top-level field that differs.
 struct DefinitionChange {

@@ -1,7 +1,5 @@
 // migration create, apply, lint, list, get, delete, history.
-#include <fstream>
-#include <istream>
-#include <iterator>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -11,15 +9,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "client/cli/commands.h"
 #include "client/cli/definition.h"
+#include "client/cli/input.h"
 #include "client/cli/migration_file.h"
 #include "client/cli/text.h"
 #include "core/base/error_info.h"
 #include "core/domain/migration.h"
-#include "google/protobuf/empty.pb.h"
 
 namespace lockstep::cli {
 namespace {
@@ -34,34 +30,6 @@ struct FileArgs {
   bool dry_run = false;
 };
 
-std::string NameOfFile(const std::string& file) { return file == "-" ? "stdin" : file; }
-
-std::optional<std::string> ReadFile(Session& session, const std::string& file) {
-  if (file == "-") {
-    return std::string(std::istreambuf_iterator<char>(session.streams().in), {});
-  }
-  std::ifstream in(file, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in.is_open() || in.bad()) return std::nullopt;
-  return text;
-}
-
-void PrintDiagnostics(Session& session, const std::string& file, const std::vector<Diagnostic>& diagnostics) {
-  for (const Diagnostic& diagnostic : diagnostics) {
-    const bool error = diagnostic.severity == Severity::kError;
-    session.streams().err << Paint(session.err_style(), error ? Tone::kBad : Tone::kWaiting,
-                                   Printable(FormatDiagnostic(NameOfFile(file), diagnostic)))
-                          << "\n";
-  }
-  session.streams().err.flush();
-}
-
-size_t CountErrors(const std::vector<Diagnostic>& diagnostics) {
-  size_t errors = 0;
-  for (const Diagnostic& diagnostic : diagnostics) errors += diagnostic.severity == Severity::kError;
-  return errors;
-}
-
 ExitCode RefuseFile(Session& session, const std::string& file, size_t errors) {
   PrintError(session.streams(), session.err_style(),
              absl::StrCat(NameOfFile(file), " has ", errors, errors == 1 ? " error" : " errors",
@@ -74,8 +42,7 @@ ExitCode RefuseFile(Session& session, const std::string& file, size_t errors) {
 std::optional<MigrationFile> LoadFile(Session& session, const std::string& file, ExitCode* failed) {
   const auto text = ReadFile(session, file);
   if (!text) {
-    *failed = session.UsageError(absl::StrCat(file, " can't be read"),
-                                 "-f names a YAML file; \"-f -\" reads stdin");
+    *failed = RefuseUnreadable(session, file, "YAML");
     return std::nullopt;
   }
   MigrationFile parsed = ParseMigrationFile(*text, session.settings().ns);
@@ -189,13 +156,23 @@ ExitCode Apply(Session& session, const FileArgs& args) {
   return ExitCode::kOk;
 }
 
-ExitCode Lint(Session& session, const FileArgs& args) {
-  const auto text = ReadFile(session, args.file);
-  if (!text) {
-    return session.UsageError(absl::StrCat(args.file, " can't be read"),
-                              "-f names a YAML file; \"-f -\" reads stdin");
+struct LintArgs {
+  std::string file;
+  domain::TrafficHint traffic;
+};
+
+ExitCode Lint(Session& session, const LintArgs& args) {
+  std::optional<domain::TrafficHint> traffic;
+  const domain::TrafficHint& given = args.traffic;
+  for (const double rate : {given.reads_per_second, given.comparisons_per_second, given.writes_per_second}) {
+    if (!(rate >= 0 && std::isfinite(rate))) {
+      return session.UsageError(absl::StrCat(rate, " is not a number per second: it must not be negative"));
+    }
+    if (rate > 0) traffic = given;
   }
-  const std::vector<Diagnostic> diagnostics = LintMigrationFile(*text, session.settings().ns);
+  const auto text = ReadFile(session, args.file);
+  if (!text) return RefuseUnreadable(session, args.file, "YAML");
+  const std::vector<Diagnostic> diagnostics = LintMigrationFile(*text, session.settings().ns, traffic);
   PrintDiagnostics(session, args.file, diagnostics);
   const size_t errors = CountErrors(diagnostics);
   const size_t warnings = diagnostics.size() - errors;
@@ -286,11 +263,15 @@ ExitCode History(Session& session, const std::string& text, size_t limit) {
   return ExitCode::kOk;
 }
 
-std::shared_ptr<FileArgs> AddFileArgs(CLI::App* command) {
-  auto args = std::make_shared<FileArgs>();
-  command->add_option("-f,--file", args->file, "YAML file, one document per migration; - is stdin")
+void AddFileOption(CLI::App* command, std::string* file) {
+  command->add_option("-f,--file", *file, "YAML file, one document per migration; - is stdin")
       ->required()
       ->type_name("FILE");
+}
+
+std::shared_ptr<FileArgs> AddFileArgs(CLI::App* command) {
+  auto args = std::make_shared<FileArgs>();
+  AddFileOption(command, &args->file);
   return args;
 }
 
@@ -310,7 +291,18 @@ void AddFileCommands(CLI::App* group, Action* action) {
   apply->callback([=] { *action = [=](Session& session) { return Apply(session, *apply_args); }; });
 
   CLI::App* lint = group->add_subcommand("lint", "Check a file without a server: errors and likely mistakes");
-  const auto lint_args = AddFileArgs(lint);
+  const auto lint_args = std::make_shared<LintArgs>();
+  AddFileOption(lint, &lint_args->file);
+  lint->add_option("--rps", lint_args->traffic.reads_per_second,
+                   "Reads a second over all instances: says what they can't certify in time")
+      ->type_name("N");
+  lint->add_option("--comparisons-per-second", lint_args->traffic.comparisons_per_second,
+                   "Comparisons a second over all instances")
+      ->type_name("N");
+  lint->add_option("--writes-per-second", lint_args->traffic.writes_per_second,
+                   "Writes a second over all instances")
+      ->type_name("N");
+  lint->footer("Example: lockstep migration lint -f cities.yaml --rps 400 --comparisons-per-second 40");
   lint->callback([=] { *action = [=](Session& session) { return Lint(session, *lint_args); }; });
 }
 

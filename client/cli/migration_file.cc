@@ -16,11 +16,15 @@ namespace {
 // long.
 constexpr size_t kMaxFileBytes = 16 << 20;
 
-void ResolveName(absl::string_view default_namespace, MigrationDocument* document,
+// Whether a document has to say whose definition it is.
+enum class NameRule { kRequired, kOptional };
+
+void ResolveName(absl::string_view default_namespace, NameRule rule, MigrationDocument* document,
                  std::vector<Diagnostic>* diagnostics) {
   std::string name = document->migration.name();
   const Position position = document->source.Find("name");
   if (!document->source.Contains("name")) {
+    if (rule == NameRule::kOptional) return;
     diagnostics->push_back(
         {Severity::kError, position, "`name` is missing: write \"name: {namespace}/{id}\""});
     return;
@@ -52,28 +56,7 @@ void RefuseRepeatedNames(MigrationFile* file) {
   }
 }
 
-}  // namespace
-
-std::string FormatDiagnostic(absl::string_view file, const Diagnostic& diagnostic) {
-  return absl::StrCat(file, ":", diagnostic.position.line, ":", diagnostic.position.column, ": ",
-                      diagnostic.severity == Severity::kError ? "error: " : "warning: ", diagnostic.message);
-}
-
-Position SourceMap::Find(absl::string_view path) const {
-  while (true) {
-    const auto found = positions_.find(path);
-    if (found != positions_.end()) return found->second;
-    const size_t end = path.find_last_of(".[");
-    path = end == absl::string_view::npos ? "" : path.substr(0, end);
-  }
-}
-
-bool MigrationFile::ok() const {
-  return std::none_of(diagnostics.begin(), diagnostics.end(),
-                      [](const Diagnostic& d) { return d.severity == Severity::kError; });
-}
-
-MigrationFile ParseMigrationFile(absl::string_view text, absl::string_view default_namespace) {
+MigrationFile Parse(absl::string_view text, absl::string_view default_namespace, NameRule rule) {
   MigrationFile file;
   const auto refuse = [&](Position position, std::string message) {
     file.documents.clear();
@@ -97,7 +80,7 @@ MigrationFile ParseMigrationFile(absl::string_view text, absl::string_view defau
     MigrationDocument document{{}, SourceMap(PositionOf(node.Mark()))};
     std::vector<Diagnostic> diagnostics;
     MapYaml(node, "", &document.migration, &document.source, &diagnostics);
-    if (node.IsMap()) ResolveName(default_namespace, &document, &diagnostics);
+    if (node.IsMap()) ResolveName(default_namespace, rule, &document, &diagnostics);
     file.documents.push_back(std::move(document));
     file.diagnostics.insert(file.diagnostics.end(), diagnostics.begin(), diagnostics.end());
   }
@@ -107,6 +90,40 @@ MigrationFile ParseMigrationFile(absl::string_view text, absl::string_view defau
       file.diagnostics.begin(), file.diagnostics.end(), [](const Diagnostic& a, const Diagnostic& b) {
         return std::pair(a.position.line, a.position.column) < std::pair(b.position.line, b.position.column);
       });
+  return file;
+}
+
+}  // namespace
+
+std::string FormatDiagnostic(absl::string_view file, const Diagnostic& diagnostic) {
+  return absl::StrCat(file, ":", diagnostic.position.line, ":", diagnostic.position.column, ": ",
+                      diagnostic.severity == Severity::kError ? "error: " : "warning: ", diagnostic.message);
+}
+
+Position SourceMap::Find(absl::string_view path) const {
+  while (true) {
+    const auto found = positions_.find(path);
+    if (found != positions_.end()) return found->second;
+    const size_t end = path.find_last_of(".[");
+    path = end == absl::string_view::npos ? "" : path.substr(0, end);
+  }
+}
+
+bool MigrationFile::ok() const {
+  return std::none_of(diagnostics.begin(), diagnostics.end(),
+                      [](const Diagnostic& d) { return d.severity == Severity::kError; });
+}
+
+MigrationFile ParseMigrationFile(absl::string_view text, absl::string_view default_namespace) {
+  return Parse(text, default_namespace, NameRule::kRequired);
+}
+
+MigrationFile ParsePlanFile(absl::string_view text) {
+  MigrationFile file = Parse(text, "default", NameRule::kOptional);
+  if (file.documents.size() > 1) {
+    file.diagnostics.push_back({Severity::kError, file.documents[1].source.Find(""),
+                                "a second migration: a plan is read from a file that defines one"});
+  }
   return file;
 }
 

@@ -7,7 +7,8 @@
 //         weight: 5%
 //
 // The mapping follows the message's descriptor: field names as in the .proto (or lowerCamelCase), enums by
-// short name, durations like "1h30m", weights like "5%" (or buckets), rates like "0.1%" (or 0.001). Unknown
+// short name, durations like "1h30m", weights like "5%" (or buckets), rates like "0.1%" (or 0.001), quantiles
+// like "p95" (or 0.95). Unknown
 // fields, duplicate keys and fields that only the server sets are errors. All errors of a file are reported
 // at once, each with its line and column. Pure functions.
 #pragma once
@@ -66,5 +67,8 @@ struct MigrationFile {
 
 // A document whose name is a bare id belongs to `default_namespace`.
 MigrationFile ParseMigrationFile(absl::string_view text, absl::string_view default_namespace);
+
+// A file that is read for its plan: one document, whose name may be left out.
+MigrationFile ParsePlanFile(absl::string_view text);
 
 }  // namespace lockstep::cli

@@ -77,6 +77,13 @@ std::string ToJson(const google::protobuf::Message& message, bool pretty) {
   return json;
 }
 
+std::string ToJsonLine(const google::protobuf::Message& message) {
+  std::string json;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json);
+  LOCKSTEP_CHECK(status.ok(), "a message of the API has a JSON form");
+  return json + "\n";
+}
+
 std::string ToYaml(const google::protobuf::Message& message) {
   // JSON is YAML: reading it back keeps the order of the fields, which a map of values would not.
   YAML::Emitter out;

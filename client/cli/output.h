@@ -23,6 +23,10 @@ inline bool ForPeople(OutputFormat format) {
 // so that a script finds every field. `pretty` is indented, else one line. Ends with a line break.
 std::string ToJson(const google::protobuf::Message& message, bool pretty);
 
+// One line without the fields that have their default value: for logs, where nothing is what most lines say
+// of most fields. Ends with a line break.
+std::string ToJsonLine(const google::protobuf::Message& message);
+
 // The same document as YAML. Ends with a line break.
 std::string ToYaml(const google::protobuf::Message& message);
 

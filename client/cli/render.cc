@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/render_gate.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "core/domain/migration.h"
@@ -16,17 +17,8 @@ namespace {
 
 std::string NameOf(v1::Stage stage) { return EnumName(*v1::Stage_descriptor(), stage); }
 
-// As in migration files: every enum but the stage in lower case.
-std::string LowerNameOf(const google::protobuf::EnumDescriptor& type, int value) {
-  return absl::AsciiStrToLower(EnumName(type, value));
-}
-
 std::string Age(const google::protobuf::Timestamp& time, absl::Time now) {
   return ShortDuration(now - FromProto(time));
-}
-
-std::string UtcTime(const google::protobuf::Timestamp& time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S", FromProto(time), absl::UTCTimeZone());
 }
 
 struct Look {
@@ -75,14 +67,6 @@ Cell RunStateCell(v1::RunState state, const Style& style) {
           look.tone};
 }
 
-Cell VerdictCell(v1::Verdict verdict, const Style& style) {
-  const Look look = LookOf(verdict);
-  return {absl::StrCat(GlyphText(style, look.glyph), " ", EnumName(*v1::Verdict_descriptor(), verdict)),
-          look.tone};
-}
-
-std::string PaintCell(const Cell& cell, const Style& style) { return Paint(style, cell.tone, cell.text); }
-
 std::string StepPosition(const v1::Migration& migration) {
   return migration.has_step() ? absl::StrCat(migration.step() + 1, "/", migration.plan().steps_size()) : "";
 }
@@ -91,26 +75,10 @@ std::string Section(absl::string_view title, const Style& style) {
   return absl::StrCat("\n", Paint(style, Tone::kStrong, title), "\n");
 }
 
-// "0.02 % (1 of 5,000)"; for error ratios both arms.
-std::string Observed(const v1::CheckResult& check) {
-  if (check.total() == 0 && check.total_baseline() == 0) return "no data";
-  const std::string own = absl::StrCat(FormatRatio(check.estimate()), " (", FormatCount(check.bad()), " of ",
-                                       FormatCount(check.total()), ")");
-  if (check.total_baseline() == 0) return own;
-  return absl::StrCat(own, ", old ", FormatCount(check.bad_baseline()), " of ",
-                      FormatCount(check.total_baseline()));
-}
-
-std::string NeededMore(const v1::CheckResult& check) {
-  if (check.verdict() != v1::VERDICT_HOLD) return "";
-  if (check.total() == 0 && !check.has_needed_more()) return "needs data";
-  return check.has_needed_more() ? absl::StrCat("needs ", FormatCount(check.needed_more()), " more clean")
-                                 : "will not resolve";
-}
-
 std::string DescribeStep(const v1::PlanStep& step) {
   std::vector<std::string> notes;
   if (step.has_min_bake()) notes.push_back("bake " + ShortDuration(FromProto(step.min_bake())));
+  if (step.has_deadline()) notes.push_back("deadline " + ShortDuration(FromProto(step.deadline())));
   if (step.checks_size() > 0)
     notes.push_back(absl::StrCat(step.checks_size(), step.checks_size() == 1 ? " check" : " checks"));
   if (step.manual()) notes.push_back("manual");
@@ -135,6 +103,13 @@ std::string RenderHeader(const v1::Migration& migration, const RenderOptions& op
     absl::StrAppend(&step, ", for ", Age(migration.step_start_time(), options.now));
   }
   add("step", step);
+  if (migration.has_deadline_time()) {
+    const absl::Time deadline = FromProto(migration.deadline_time());
+    add("deadline",
+        absl::StrCat(UtcTime(migration.deadline_time()), " UTC, ", deadline > options.now ? "in " : "passed ",
+                     ShortDuration(deadline > options.now ? deadline - options.now : options.now - deadline),
+                     deadline > options.now ? "" : " ago"));
+  }
   add("routing", absl::StrCat("epoch ", routing.epoch(), ", generation ", routing.generation()));
   add("owners", absl::StrJoin(migration.owners(), ", "));
   std::vector<std::string> labels;
@@ -153,21 +128,7 @@ std::string RenderHeader(const v1::Migration& migration, const RenderOptions& op
 
 std::string RenderGate(const v1::Migration& migration, const RenderOptions& options) {
   if (!migration.has_gate()) return "";
-  const v1::GateResult& gate = migration.gate();
-  std::string out = Section("Gate", options.style);
-  absl::StrAppend(&out, "  ", PaintCell(VerdictCell(gate.verdict(), options.style), options.style), "  ",
-                  Printable(gate.sentence()), "\n");
-  if (gate.has_bake_remaining() && FromProto(gate.bake_remaining()) > absl::ZeroDuration()) {
-    absl::StrAppend(&out, "  ", GlyphText(options.style, Glyph::kWaiting), " BAKE  ",
-                    ShortDuration(FromProto(gate.bake_remaining())), " of the minimum stay left\n");
-  }
-  for (const v1::Guard& guard : gate.guards()) {
-    const std::string title =
-        absl::StrCat(GlyphText(options.style, Glyph::kWarning), " GUARD ", Printable(guard.name()));
-    absl::StrAppend(&out, "  ", Paint(options.style, Tone::kWaiting, title), "  ",
-                    Printable(guard.sentence()), "\n");
-  }
-  return out;
+  return Section("Gate", options.style) + RenderVerdict(migration.gate(), options);
 }
 
 std::string RenderChecks(const v1::GateResult& gate, const RenderOptions& options, absl::string_view indent) {
@@ -176,12 +137,11 @@ std::string RenderChecks(const v1::GateResult& gate, const RenderOptions& option
     std::vector<Cell> row;
     row.push_back(VerdictCell(check.verdict(), options.style));
     row.push_back(check.advisory() ? check.check() + " (advisory)" : check.check());
-    row.push_back(LowerNameOf(*v1::Metric_descriptor(), check.metric()));
-    row.push_back(Observed(check));
-    row.push_back("in [" + FormatRatio(check.lower()) + ", " + FormatRatio(check.upper()) + "]");
-    row.push_back((check.metric() == v1::METRIC_ERROR_RATIO ? "floor " : "bound ") +
-                  FormatRatio(check.budget()));
-    row.push_back(NeededMore(check));
+    row.push_back(MetricText(check));
+    row.push_back(ObservedText(check));
+    row.push_back(IntervalText(check));
+    row.push_back(BoundText(check));
+    row.push_back(MissingText(check));
     if (options.wide) {
       row.push_back("else " + LowerNameOf(*v1::BreachAction_descriptor(), check.on_breach()));
       row.push_back(absl::StrFormat("ln E %.2f/%.2f advance, %.2f/%.2f rollback",
@@ -240,6 +200,22 @@ std::string RenderPending(const v1::Migration& migration, const RenderOptions& o
 }
 
 }  // namespace
+
+std::string UtcTime(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", FromProto(time), absl::UTCTimeZone());
+}
+
+std::string LowerNameOf(const google::protobuf::EnumDescriptor& type, int value) {
+  return absl::AsciiStrToLower(EnumName(type, value));
+}
+
+Cell VerdictCell(v1::Verdict verdict, const Style& style) {
+  const Look look = LookOf(verdict);
+  return {absl::StrCat(GlyphText(style, look.glyph), " ", EnumName(*v1::Verdict_descriptor(), verdict)),
+          look.tone};
+}
+
+std::string PaintCell(const Cell& cell, const Style& style) { return Paint(style, cell.tone, cell.text); }
 
 std::string DescribeRouting(const v1::RoutingState& state) {
   std::string text = NameOf(state.stage());

@@ -6,8 +6,11 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/cli/table.h"
 #include "client/cli/terminal.h"
 #include "core/base/error_info.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/timestamp.pb.h"
 #include "lockstep/v1/migration.pb.h"
 #include "lockstep/v1/migration_service.pb.h"
 #include "lockstep/v1/routing_service.pb.h"
@@ -19,6 +22,14 @@ struct RenderOptions {
   absl::Time now;     // ages are relative to it
   bool wide = false;  // more columns, and the evidence behind each check
 };
+
+// "2026-01-31 09:00:00".
+std::string UtcTime(const google::protobuf::Timestamp& time);
+// As in migration files: every enum but the stage in lower case.
+std::string LowerNameOf(const google::protobuf::EnumDescriptor& type, int value);
+// "✓ ADVANCE".
+Cell VerdictCell(v1::Verdict verdict, const Style& style);
+std::string PaintCell(const Cell& cell, const Style& style);
 
 // "CANARY_READ 5 %"; the weights that mean something at that stage.
 std::string DescribeRouting(const v1::RoutingState& state);

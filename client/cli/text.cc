@@ -135,6 +135,15 @@ std::string FormatRatio(double ratio) {
   return absl::StrFormat("%.3g %%", ratio * 100);
 }
 
+absl::StatusOr<double> ParseQuantile(absl::string_view text) {
+  absl::string_view number = absl::StripAsciiWhitespace(text);
+  const bool percentile = absl::ConsumePrefix(&number, "p") || absl::ConsumePrefix(&number, "P");
+  const auto quantile = ParseRatio(percentile ? absl::StrCat(number, "%") : std::string(number));
+  if (quantile.ok() && *quantile > 0 && *quantile < 1) return quantile;
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", text, "\" is not a quantile: write it as \"p95\" or as \"0.95\""));
+}
+
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   const absl::string_view trimmed = absl::StripAsciiWhitespace(text);
   absl::Duration duration;
@@ -161,6 +170,19 @@ std::string ShortDuration(absl::Duration duration) {
   if (seconds < 3600) return two(seconds / 60, "m", seconds % 60, "s");
   if (seconds < 86400) return two(seconds / 3600, "h", seconds % 3600 / 60, "m");
   return two(seconds / 86400, "d", seconds % 86400 / 3600, "h");
+}
+
+absl::StatusOr<absl::Time> ParseTime(absl::string_view text, absl::Time now) {
+  absl::Time time;
+  std::string error;
+  if (absl::ParseTime(absl::RFC3339_full, text, &time, &error)) return time;
+  absl::string_view before = absl::StripAsciiWhitespace(text);
+  absl::ConsumePrefix(&before, "-");
+  absl::ConsumeSuffix(&before, "ago");
+  const auto duration = ParseDuration(before);
+  if (duration.ok()) return now - *duration;
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", text, "\" is not a time: write it as \"2026-01-31T09:00:00Z\" or as \"10m ago\""));
 }
 
 absl::Duration FromProto(const google::protobuf::Duration& duration) {

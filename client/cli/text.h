@@ -24,10 +24,16 @@ std::string FormatWeight(uint32_t buckets);  // "5 %", "0.001 %"
 absl::StatusOr<double> ParseRatio(absl::string_view text);
 std::string FormatRatio(double ratio);  // "0.1 %", three significant digits; "<0.001 %"
 
+// A quantile: "p95", "0.95" or "95%"; in (0, 1).
+absl::StatusOr<double> ParseQuantile(absl::string_view text);
+
 // "30s", "5m", "1h30m", "500ms"; finite and not negative. A number without a unit is refused, except 0.
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text);
 // Two units at most: "45s", "12m30s", "3h", "2d4h".
 std::string ShortDuration(absl::Duration duration);
+
+// A moment: RFC 3339 ("2026-01-31T09:00:00Z"), or how long before `now`: "10m ago", "-10m" or "10m".
+absl::StatusOr<absl::Time> ParseTime(absl::string_view text, absl::Time now);
 
 absl::Duration FromProto(const google::protobuf::Duration& duration);
 absl::Time FromProto(const google::protobuf::Timestamp& timestamp);

@@ -26,13 +26,16 @@ using google::protobuf::Reflection;
 constexpr absl::string_view kDurationType = "google.protobuf.Duration";
 
 // How the text of a number is read; the descriptor alone doesn't say that 5 is a weight.
-enum class NumberForm { kPlain, kWeight, kRatio };
+enum class NumberForm { kPlain, kWeight, kRatio, kQuantile, kLimit };
 
 NumberForm FormOf(const FieldDescriptor& field) {
   static const auto* const kForms = new std::map<absl::string_view, NumberForm>{
       {"lockstep.v1.PlanStep.weight", NumberForm::kWeight},
       {"lockstep.v1.Check.budget", NumberForm::kRatio},
       {"lockstep.v1.Check.floor", NumberForm::kRatio},
+      {"lockstep.v1.Check.quantile", NumberForm::kQuantile},
+      {"lockstep.v1.Check.limit", NumberForm::kLimit},
+      {"lockstep.v1.TelemetryLimits.max_not_comparable", NumberForm::kRatio},
       {"lockstep.v1.Plan.alpha_rollback", NumberForm::kRatio},
       {"lockstep.v1.Plan.alpha_advance", NumberForm::kRatio},
   };
@@ -50,9 +53,30 @@ bool OutputOnly(const FieldDescriptor& field) {
       "lockstep.v1.Migration.routing",       "lockstep.v1.Migration.pending_routing",
       "lockstep.v1.Migration.pending_since", "lockstep.v1.Migration.waiting_for",
       "lockstep.v1.Migration.gate",          "lockstep.v1.Migration.create_time",
-      "lockstep.v1.Migration.update_time",   "lockstep.v1.Contract.revision",
+      "lockstep.v1.Migration.update_time",   "lockstep.v1.Migration.deadline_time",
+      "lockstep.v1.Contract.revision",
   };
   return kFields->count(field.full_name()) > 0;
+}
+
+absl::StatusOr<double> ReadDouble(const FieldDescriptor& field, const std::string& text) {
+  double value = 0;
+  switch (FormOf(field)) {
+    case NumberForm::kRatio:
+      return ParseRatio(text);
+    case NumberForm::kQuantile:
+      return ParseQuantile(text);
+    case NumberForm::kLimit:
+      // A share or a number, as the metric has it.
+      if (const auto ratio = ParseRatio(text); ratio.ok()) return ratio;
+      return absl::InvalidArgumentError(
+          absl::StrCat("must be a number, or a share like \"99.9%\"; found \"", text, "\""));
+    case NumberForm::kPlain:
+    case NumberForm::kWeight:
+      if (absl::SimpleAtod(text, &value) && std::isfinite(value)) return value;
+      return absl::InvalidArgumentError(absl::StrCat("must be a number; found \"", text, "\""));
+  }
+  return value;
 }
 
 std::vector<std::string> WritableFields(const Descriptor& type) {
@@ -256,15 +280,9 @@ class Mapper {
       case FieldDescriptor::CPPTYPE_ENUM:
         return MapEnum(node, field, message);
       case FieldDescriptor::CPPTYPE_DOUBLE: {
-        double value = 0;
-        if (FormOf(field) == NumberForm::kRatio) {
-          const auto ratio = ParseRatio(text);
-          if (!ratio.ok()) return wrong(ratio.status().message());
-          value = *ratio;
-        } else if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
-          return wrong(absl::StrCat("must be a number; found \"", text, "\""));
-        }
-        return reflection.SetDouble(message, &field, value);
+        const auto value = ReadDouble(field, text);
+        if (!value.ok()) return wrong(value.status().message());
+        return reflection.SetDouble(message, &field, *value);
       }
       case FieldDescriptor::CPPTYPE_UINT32: {
         uint32_t value = 0;

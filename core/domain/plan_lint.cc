@@ -177,7 +177,7 @@ std::optional<Demand> DemandOf(const MigrationPlan& plan, size_t i, size_t j, co
       if (check.floor == 0) return std::nullopt;
       return clean(check.floor, alpha / 2, traffic.comparisons_per_second, "clean comparisons", ".floor");
     case Metric::kLatency: {
-      if (share == 0 || share == 1) return std::nullopt;
+      if (share == 0 || share == 1 || !(traffic.reads_per_second > 0)) return std::nullopt;
       const double needed = LatencySampleNeeded(metric, check.quantile, share, -std::log(alpha));
       if (!std::isfinite(needed)) return std::nullopt;
       return Demand{static_cast<uint64_t>(std::ceil(needed)), traffic.reads_per_second * share,
