@@ -139,7 +139,8 @@ sys.exit(0 if len(instances) == '"$instances"' and all(int(i.get("lag", 0)) == 0
 
 backfill() {  # backfill MAPPER
   local line
-  line=$("$tool" backfill --legacy "$work/legacy.db" --modern "$work/modern.db" --mapper "$1" 2>>"$work/backfill.log")
+  line=$("$tool" backfill --legacy "$work/legacy.db" --modern "$work/modern.db" --mapper "$1" \
+    --address "$address" --migration "$migration" 2>>"$work/backfill.log")
   note "backfill with mapper $1: $(field rows_applied <<<"$line") of $(field rows_read <<<"$line") rows written"
 }
 

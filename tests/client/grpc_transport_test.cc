@@ -2,6 +2,7 @@
 // as the SDK means it, streams break and come back, and reports are retried under their number.
 #include "lockstep/grpc_transport.h"
 
+#include "client/sdk/src/reporter.h"
 #include "core/wire/routing.h"
 #include "core/wire/telemetry.h"
 #include "gmock/gmock.h"
@@ -191,14 +192,16 @@ TEST_F(GrpcTransportTest, ComesBackAfterABreak) {
 }
 
 TEST_F(GrpcTransportTest, ReportsAreRetriedUnderTheirNumberAndShutdownLeaves) {
+  ASSERT_TRUE(Eventually([&] { return client_->Stats().batches_acknowledged == 1; })) << "says it is there";
   scripted_.Ask([](ScriptedServer& s) { return s.reports_to_fail = 2; });
   {
     const RouteHandle route = *client_->Route(kMigration, "k");
-    client_->telemetry().RecordRead(route.attribution(), domain::Arm::kOld, true, absl::Milliseconds(3));
+    client_->telemetry().RecordRead(route.attribution(), domain::Arm::kOld, false, absl::Milliseconds(3),
+                                    route.SubjectNamed("k"));
   }
   ASSERT_TRUE(client_->Shutdown(absl::Now() + absl::Seconds(20)).ok());
   scripted_.Ask([&](ScriptedServer& s) {
-    EXPECT_THAT(s.sequences, ::testing::ElementsAre(1, 1, 1));
+    EXPECT_THAT(s.sequences, ::testing::ElementsAre(1, 2, 2, 2));
     EXPECT_EQ(s.totals, client_->telemetry().Totals(0));
     EXPECT_TRUE(s.left);
     return 0;
@@ -219,6 +222,44 @@ TEST(GrpcTransportOptionsTest, NobodyListening) {
     return absl::StrContains(client->Route(kMigration, "k").status().message(), "last error: UNAVAILABLE");
   }));
   EXPECT_TRUE(absl::IsUnavailable(client->Route(kMigration, "k").status()));
+}
+
+// The reporter estimates sizes, because it knows nothing of the wire; the server refuses what is too large.
+TEST(BatchSizeTest, FullBatchesAreWithinTheServersLimit) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}, .digest_key = "fleet"}, &clock);
+  internal::Reporter reporter({.instance_id = "i-1", .max_pending_deltas = 1000}, 1);
+  constexpr int kSubjects = 8000;
+  constexpr uint64_t kDeltas = 60;
+  for (uint64_t epoch = 1; epoch <= kDeltas; ++epoch) {
+    const Attribution to = {.generation = 1, .epoch = epoch, .contract_revision = 1};
+    for (int i = 0; i < kSubjects; ++i) {
+      const std::string name = absl::StrCat("order-", i);
+      // Every tenth fails, which costs a digest.
+      const bool ok = i % 10 != 0;
+      const absl::Duration latency = absl::Microseconds(i * i);
+      recorder.RecordRead(to, i % 2 == 0 ? domain::Arm::kOld : domain::Arm::kNew, ok, latency, {name, 1});
+      recorder.RecordComparison(to, 1, {.outcome = domain::ComparisonOutcome::kMatch, .subject = name});
+    }
+  }
+  reporter.Add(recorder.Collect());
+  uint64_t deltas = 0;
+  size_t largest = 0;
+  while (const domain::TelemetryBatch* const batch = reporter.NextToSend(absl::Seconds(1))) {
+    const v1::ReportComparisonsRequest request = wire::ToProto(*batch);
+    largest = std::max(largest, request.ByteSizeLong());
+    EXPECT_TRUE(wire::TelemetryBatchFromProto(request, clock.Now()).ok());
+    deltas += batch->deltas.size();
+    reporter.OnReply(ReportReply{}, absl::Seconds(1));
+  }
+  EXPECT_EQ(deltas, kDeltas);
+  EXPECT_LE(largest, wire::kMaxBatchBytes);
+  EXPECT_GE(largest, wire::kMaxBatchBytes / 4) << "and not much smaller than they may be";
+
+  reporter.KeepAlive(absl::Seconds(100));
+  const domain::TelemetryBatch* const empty = reporter.NextToSend(absl::Seconds(100));
+  ASSERT_NE(empty, nullptr);
+  EXPECT_TRUE(wire::TelemetryBatchFromProto(wire::ToProto(*empty), clock.Now()).ok());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -22,6 +23,7 @@
 #include "absl/strings/str_join.h"
 #include "client/examples/cities/ack_log.h"
 #include "client/examples/cities/backfill.h"
+#include "client/examples/cities/coverage.h"
 #include "client/examples/cities/dataset.h"
 #include "client/examples/cities/files.h"
 #include "client/examples/cities/legacy_store.h"
@@ -30,6 +32,7 @@
 #include "client/examples/cities/verify.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "lockstep/grpc_transport.h"
 
 namespace lockstep::examples {
 namespace {
@@ -41,7 +44,10 @@ constexpr char kUsage[] = R"(usage: cities_tool COMMAND --flag value...
   oplog    --from DIR --to DIR --out DIR --shards N --seed S
            write the difference of two packages as the logs OUT/oplog-I-of-N.jsonl
   backfill --legacy FILE --modern FILE --mapper v1|v2 [--rows-per-second R] [--batch-rows B] [--first-id I]
-           copy the legacy database into the modern one; where that is newer, it is left alone
+           [--address HOST:PORT [--migration NAMESPACE/ID] [--instance-id ID]]
+           copy the legacy database into the modern one; where that is newer, it is left alone. With the address
+           of lockstepd, report the coverage; a run with --first-id goes on where another one stopped, and counts
+           no row as to be copied for a second time
   verify   --from DIR --expected DIR --legacy FILE --modern FILE [--acks FILE...]
            compare both databases with package `expected` (row keys start from package `from`), and with the
            acknowledgement logs of the services; exit 1 on any difference or loss
@@ -180,6 +186,20 @@ absl::Status RunOplog(Flags flags) {
   return absl::OkStatus();
 }
 
+// Nothing without an --address.
+absl::StatusOr<std::optional<CoverageOptions>> TakeCoverageOptions(Flags& flags) {
+  CoverageOptions options;
+  if (!flags.Has("address")) {
+    if (!flags.Has("migration") && !flags.Has("instance-id")) return std::optional<CoverageOptions>();
+    return UsageError("--migration and --instance-id need an --address to report to");
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::string address, flags.Take("address"));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.migration, flags.Take("migration", options.migration.c_str()));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.instance_id, flags.Take("instance-id", options.instance_id.c_str()));
+  LOCKSTEP_ASSIGN_OR_RETURN(options.transport, MakeGrpcTransport({.address = std::move(address)}));
+  return std::optional<CoverageOptions>(std::move(options));
+}
+
 absl::Status RunBackfill(Flags flags) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::string legacy_path, flags.Take("legacy"));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::string modern_path, flags.Take("modern"));
@@ -188,23 +208,36 @@ absl::Status RunBackfill(Flags flags) {
   LOCKSTEP_ASSIGN_OR_RETURN(options.rows_per_second,
                             flags.TakeNumber<double>("rows-per-second", 0, 1e9, "0"));
   LOCKSTEP_ASSIGN_OR_RETURN(options.batch_rows, flags.TakeNumber<int>("batch-rows", 1, 100'000, "500"));
+  const bool goes_on = flags.Has("first-id");
   LOCKSTEP_ASSIGN_OR_RETURN(options.first_id, flags.TakeNumber<int64_t>("first-id", 1, INT64_MAX, "1"));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::optional<CoverageOptions> coverage_options, TakeCoverageOptions(flags));
   LOCKSTEP_RETURN_IF_ERROR(flags.CheckAllTaken());
   const std::optional<MapperVersion> mapper = ParseMapperVersion(mapper_name);
   if (!mapper.has_value()) {
     return UsageError(absl::StrCat("--mapper is ", JsonQuote(mapper_name), ", want v1 or v2"));
   }
   options.mapper = *mapper;
+  LOCKSTEP_ASSIGN_OR_RETURN(const auto legacy, LegacyStore::Open(legacy_path, ExistingLegacy()));
+  LOCKSTEP_ASSIGN_OR_RETURN(const auto modern, ModernStore::Open(modern_path));
+  std::unique_ptr<CoverageReport> coverage;
+  if (coverage_options.has_value()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(coverage, CoverageReport::Begin(*std::move(coverage_options)));
+    LOCKSTEP_ASSIGN_OR_RETURN(const LegacyStats stats, legacy->Stats());
+    if (!goes_on) coverage->TakeOn(stats.rows + stats.tombstones);
+  }
   int64_t reported = 0;
-  options.on_progress = [&reported](const BackfillProgress& progress) {
+  options.on_progress = [&](const BackfillProgress& progress) {
+    if (coverage != nullptr) coverage->Progress(progress);
     if (progress.rows_read - reported < 10'000) return;
     reported = progress.rows_read;
     Log(LogLevel::kInfo, "backfill",
         {{"rows_read", absl::StrCat(progress.rows_read)}, {"last_id", absl::StrCat(progress.last_id)}});
   };
-  LOCKSTEP_ASSIGN_OR_RETURN(const auto legacy, LegacyStore::Open(legacy_path, ExistingLegacy()));
-  LOCKSTEP_ASSIGN_OR_RETURN(const auto modern, ModernStore::Open(modern_path));
-  LOCKSTEP_ASSIGN_OR_RETURN(const BackfillProgress done, Backfill(*legacy, *modern, options));
+  const absl::StatusOr<BackfillProgress> copied = Backfill(*legacy, *modern, options);
+  // Whatever became of it, the worker leaves.
+  const absl::Status left = coverage == nullptr ? absl::OkStatus() : coverage->Finish();
+  LOCKSTEP_ASSIGN_OR_RETURN(const BackfillProgress done, copied);
+  LOCKSTEP_RETURN_IF_ERROR(left);
   PrintLine(absl::StrCat("{\"rows_read\":", done.rows_read, ",\"rows_applied\":", done.rows_applied,
                          ",\"rows_newer\":", done.rows_newer, ",\"rows_refused\":", done.rows_refused) +
             absl::StrCat(",\"last_id\":", done.last_id, ",\"first_refusals\":", JsonList(done.first_refusals),

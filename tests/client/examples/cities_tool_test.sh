@@ -53,6 +53,7 @@ expect 2 '--legacy is missing' load --package "$dir/a"
 expect 2 'unknown flag --speed' stats --legacy "$legacy" --speed 3
 expect 2 '--shards is "0"' oplog --from a --to b --out c --shards 0 --seed 1
 expect 2 '--mapper is "v3"' backfill "${stores[@]}" --mapper v3
+expect 2 'need an --address to report to' backfill "${stores[@]}" --mapper v1 --migration demo/cities
 expect 2 'is given twice' stats --legacy a --legacy b
 expect 2 'follows no flag' stats a
 expect 0 'usage: cities_tool' --help
