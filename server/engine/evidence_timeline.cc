@@ -5,10 +5,6 @@
 namespace lockstep::engine {
 namespace {
 
-bool IsUpdate(const std::string& action) {
-  return action == kActionUpdate || action == kActionUpdatePlan || action == kActionUpdateContract;
-}
-
 // What ends evidence: the migration is not under way.
 bool Ends(const domain::DecisionRecord& record) {
   return record.step < 0 || record.run_state == domain::RunState::kDraft ||
@@ -24,6 +20,10 @@ bool Restarts(const domain::DecisionRecord& record) {
 
 }  // namespace
 
+bool IsUpdate(absl::string_view action) {
+  return action == kActionUpdate || action == kActionUpdatePlan || action == kActionUpdateContract;
+}
+
 void EvidenceTimeline::Add(const domain::DecisionRecord& record) {
   if (Ends(record)) {
     if (!segments_.empty()) ++id_;
@@ -35,6 +35,8 @@ void EvidenceTimeline::Add(const domain::DecisionRecord& record) {
   const EvidenceSegment segment{record.step, BucketCeil(record.time)};
   if (segments_.empty() || Restarts(record)) {
     ++id_;
+    restarts_ = generation_ == record.after.generation ? restarts_ + 1 : 0;
+    generation_ = record.after.generation;
     first_epoch_ = record.after.epoch;
     segments_ = {segment};
   } else if (record.after.epoch != record.before.epoch && !IsUpdate(record.action)) {

@@ -3,13 +3,20 @@
 //
 // A reset (start, edit of the plan or of the contract, going on after a rollback or after a breach) starts
 // evidence anew; a rollback or an abort ends it; every other publish adds a segment, whose evidence carries
-// over what gate.md (e) lets it carry over. That is what domain::Transition::restart_evidence says, read off
+// over what docs/gate.md lets it carry over. That is what domain::Transition::restart_evidence says, read off
 // the records.
+//
+// Each start anew within a generation halves the error probabilities (domain::EvidenceEpoch), so that looking
+// again after every edit or rollback costs no more than was promised for the whole. A new generation, from
+// OFF, is another migration of the data and begins with all of them.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/domain/records.h"
 
@@ -27,12 +34,17 @@ inline constexpr char kActionUpdate[] = "update";
 inline constexpr char kActionUpdatePlan[] = "update_plan";
 inline constexpr char kActionUpdateContract[] = "update_contract";
 
+// Whether `action` is one of them. An edit may publish a new epoch, but begins no step.
+bool IsUpdate(absl::string_view action);
+
 // A value.
 class EvidenceTimeline {
  public:
   // Records in the order of their numbers.
   void Add(const domain::DecisionRecord& record);
 
+  // How often evidence had started anew before, in this generation.
+  uint32_t restarts() const { return restarts_; }
   // Raised by every reset: evidence accumulated under another id counts for nothing.
   uint64_t id() const { return id_; }
   // Telemetry of operations routed under an older epoch than this is not evidence.
@@ -45,6 +57,8 @@ class EvidenceTimeline {
 
  private:
   uint64_t id_ = 0;
+  uint32_t restarts_ = 0;
+  std::optional<uint64_t> generation_;  // of the newest evidence, ended or not
   uint64_t first_epoch_ = 0;
   std::vector<EvidenceSegment> segments_;
 };

@@ -1,10 +1,13 @@
 #include "server/engine/gate_loop.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/error_info.h"
 #include "core/base/status_macros.h"
+#include "core/domain/bucketing.h"
 
 namespace lockstep::engine {
 namespace {
@@ -23,34 +26,42 @@ bool IsEvaluated(domain::RunState state) {
   return false;
 }
 
-// Whether leaving `step` means that more reads move to the new side.
-bool ReadsMoveNext(const domain::MigrationPlan& plan, int step) {
-  const auto next = static_cast<size_t>(step) + 1;
-  return next < plan.steps.size() && plan.steps[next].stage >= domain::Stage::kCanaryRead;
+bool HasEvidence(const GateSubject& subject) {
+  return IsEvaluated(subject.migration->run_state) && !subject.timeline.segments().empty();
 }
 
-void AddInstanceGuards(const domain::Migration& migration, const std::vector<InstanceView>& instances,
-                       std::vector<domain::Guard>* guards) {
-  const auto& expected = migration.plan.expected_services;
-  if (expected.empty()) return;
-  for (const domain::ExpectedService& service : expected) {
-    const auto enrolled = std::count_if(instances.begin(), instances.end(),
-                                        [&](const InstanceView& i) { return i.service == service.service; });
-    if (static_cast<uint64_t>(enrolled) >= service.min_instances) continue;
-    guards->push_back(
-        {"expected_instances", absl::StrCat(enrolled, " of ", service.min_instances, " instances of '",
-                                            service.service, "' are enrolled.")});
+absl::Status NoEvidence(const GateSubject& subject) {
+  const std::string why =
+      absl::StrCat(subject.migration->name, " is ", domain::RunStateName(subject.migration->run_state),
+                   " at ", domain::StageName(subject.migration->published.stage),
+                   ": nothing is evidence there. Evidence begins when it is started or resumed");
+  return WithErrorInfo(absl::FailedPreconditionError(why),
+                       {.reason = "EVIDENCE_NONE",
+                        .metadata = {{"migration", subject.migration->name}},
+                        .field_violations = {},
+                        .precondition_violations = {{"EVIDENCE_NONE", subject.migration->name, why}}});
+}
+
+// The share of reads that new should serve, if nothing but buckets decides it.
+std::optional<double> ConfiguredShare(const domain::RoutingState& published) {
+  const bool has_pins = published.pins != nullptr && !published.pins->empty();
+  if (has_pins || published.read_weight == 0 || published.read_weight >= domain::kBucketCount) {
+    return std::nullopt;
   }
-  for (const InstanceView& instance : instances) {
-    if (std::any_of(expected.begin(), expected.end(),
-                    [&](const domain::ExpectedService& s) { return s.service == instance.service; })) {
-      continue;
-    }
-    guards->push_back(
-        {"unexpected_instance", absl::StrCat("instance '", instance.instance_id, "' of '", instance.service,
-                                             "' is enrolled, but the plan does not "
-                                             "expect that service.")});
-  }
+  return static_cast<double>(published.read_weight) / domain::kBucketCount;
+}
+
+// How long the step's deadline has been running. It concerns a step that is to be left and has not been.
+absl::Duration DeadlineAge(const domain::Migration& migration, absl::Time now) {
+  if (migration.run_state == domain::RunState::kSucceeded || migration.pending) return absl::ZeroDuration();
+  return now - migration.deadline_from;
+}
+
+bool DeadlinePassed(const GateSubject& subject, absl::Duration deadline_age) {
+  const auto step = static_cast<size_t>(subject.timeline.segments().back().step);
+  const auto& steps = subject.migration->plan.steps;
+  return step < steps.size() && steps[step].deadline > absl::ZeroDuration() &&
+         deadline_age >= steps[step].deadline;
 }
 
 }  // namespace
@@ -61,99 +72,150 @@ GateLoop::GateLoop(const Clock* clock, Registry* registry, Telemetry* telemetry,
 
 absl::Status GateLoop::Tick() {
   MutexLock lock(&mutex_);
-  const absl::Time now = clock_->Now();
-  const absl::Time closed_before = telemetry_->CloseBuckets();
   const std::vector<GateSubject> subjects = registry_->GateSubjects();
-  std::map<std::string, Evidence> kept;  // that of migrations that are gone or stopped is dropped
+  // After the subjects were taken, so that no decision of theirs is later.
+  const absl::Time now = clock_->Now();
+  const absl::Time closed_before = ClosedBefore(now, now);
+  std::map<std::string, Watched> kept;  // that of migrations that are gone or stopped is dropped
+  std::map<std::string, double> read_ratios;
   absl::Status first;
   for (const GateSubject& subject : subjects) {
-    if (!IsEvaluated(subject.migration->run_state) || subject.timeline.segments().empty()) continue;
-    auto node = evidence_.extract(subject.migration->name);
-    Evidence& evidence = kept[subject.migration->name];
-    if (!node.empty()) evidence = std::move(node.mapped());
-    first.Update(TickOne(subject, now, closed_before, &evidence));
+    if (!HasEvidence(subject)) continue;
+    const std::string& name = subject.migration->name;
+    auto node = watched_.extract(name);
+    Watched& watched = kept[name];
+    if (!node.empty()) watched = std::move(node.mapped());
+    const absl::Status ticked = TickOne(subject, now, closed_before, &watched);
+    if (!ticked.ok()) watched = Watched();  // rebuilt by the next tick
+    first.Update(ticked);
+    if (!watched.feed) continue;
+    const auto& [old_reads, new_reads] = watched.feed->step_reads();
+    if (old_reads + new_reads == 0) continue;
+    read_ratios[name] = static_cast<double>(new_reads) / static_cast<double>(old_reads + new_reads);
   }
-  evidence_ = std::move(kept);
+  watched_ = std::move(kept);
+  MutexLock view_lock(&view_mutex_);
+  read_ratios_ = std::move(read_ratios);
   return first;
 }
 
 absl::Status GateLoop::TickOne(const GateSubject& subject, absl::Time now, absl::Time closed_before,
-                               Evidence* evidence) {
+                               Watched* watched) {
   const domain::Migration& migration = *subject.migration;
-  LOCKSTEP_RETURN_IF_ERROR(Feed(subject, closed_before, evidence));
-  // The segment of the published step, whose first bucket may not have closed yet.
-  const auto& segments = subject.timeline.segments();
-  domain::StepEvidence current = *evidence->evidence;
-  for (size_t next = evidence->segment + 1; next < segments.size(); ++next) {
-    current = domain::StepEvidence(migration.plan, segments[next].step, &current);
+  if (!watched->feed || !watched->feed->IsOf(subject))
+    watched->feed = std::make_unique<EvidenceFeed>(subject);
+  EvidenceFeed& feed = *watched->feed;
+  LOCKSTEP_RETURN_IF_ERROR(feed.FeedUntil(*telemetry_, subject, closed_before));
+  LOCKSTEP_ASSIGN_OR_RETURN(domain::EvaluationContext context, ContextOf(subject, feed, now));
+  for (domain::Guard& guard : InstanceGuards(subject, InstancesOf(migration.name), now)) {
+    context.open_guards.push_back(std::move(guard));
   }
-  const absl::Duration step_age = now - migration.step_started_at;
-  const domain::GateResult result = current.Evaluate(step_age, OpenGuards(subject, *evidence, now));
-  ++counters_.evaluations_by_verdict[static_cast<size_t>(result.verdict)];
-  counters_.last_evaluation = now;
-  return registry_->ApplyVerdict(migration.name, migration.version, result).status();
-}
-
-absl::Status GateLoop::Feed(const GateSubject& subject, absl::Time closed_before, Evidence* evidence) const {
-  const domain::Migration& migration = *subject.migration;
-  const auto& segments = subject.timeline.segments();
-  if (!evidence->evidence || evidence->timeline_id != subject.timeline.id() ||
-      evidence->uid != migration.uid) {
-    *evidence = Evidence();
-    evidence->timeline_id = subject.timeline.id();
-    evidence->uid = migration.uid;
-    evidence->evidence.emplace(migration.plan, segments[0].step, nullptr);
-    evidence->fed_until = segments[0].from;
+  const domain::GateEvidence& evidence = feed.AtNewestStep(subject);
+  Evaluated evaluated;
+  evaluated.version = migration.version;
+  evaluated.fed_until = feed.fed_until();
+  evaluated.guards = context.open_guards;
+  evaluated.verdict = evidence.EvaluateVerdict(context);
+  evaluated.deadline_passed = DeadlinePassed(subject, context.deadline_age);
+  {
+    MutexLock lock(&view_mutex_);
+    ++counters_.evaluations_by_verdict[static_cast<size_t>(evaluated.verdict)];
+    counters_.last_evaluation = now;
   }
-  if (closed_before <= evidence->fed_until) return absl::OkStatus();
-  absl::Status status;
-  Evidence fed = *evidence;
-  LOCKSTEP_RETURN_IF_ERROR(telemetry_->ReadBuckets(
-      migration.name, migration.published.generation, migration.contract.revision, fed.fed_until,
-      closed_before, [&](const domain::WindowRecord& bucket) {
-        while (fed.segment + 1 < segments.size() && segments[fed.segment + 1].from <= bucket.bucket_start) {
-          const domain::StepEvidence previous = *fed.evidence;
-          ++fed.segment;
-          fed.evidence.emplace(migration.plan, segments[fed.segment].step, &previous);
-        }
-        status.Update(fed.evidence->AddBucket(bucket.stats));
-        if (bucket.stats.compared() > 0) fed.last_comparison = bucket.bucket_start + domain::kTelemetryBucket;
-      }));
-  LOCKSTEP_RETURN_IF_ERROR(status);
-  fed.fed_until = closed_before;
-  *evidence = std::move(fed);
+  if (watched->evaluated && *watched->evaluated == evaluated) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(
+      registry_->ApplyVerdict(migration.name, migration.version, evidence.Evaluate(context), now).status());
+  watched->evaluated = std::move(evaluated);
   return absl::OkStatus();
 }
 
-std::vector<domain::Guard> GateLoop::OpenGuards(const GateSubject& subject, const Evidence& evidence,
-                                                absl::Time now) const {
+absl::Time GateLoop::ClosedBefore(absl::Time time, absl::Time now) const {
+  return std::min(telemetry_->CloseBuckets(now), BucketFloor(time - kBucketGrace));
+}
+
+std::vector<ReportingInstance> GateLoop::InstancesOf(const std::string& name) const {
+  std::vector<ReportingInstance> reporting;
+  for (InstanceView& instance : instances_->List(name)) {
+    const absl::Time last_report = telemetry_->LastReport(instance.instance_id);
+    reporting.push_back({std::move(instance), last_report});
+  }
+  return reporting;
+}
+
+absl::StatusOr<domain::EvaluationContext> GateLoop::ContextOf(const GateSubject& subject,
+                                                              const EvidenceFeed& feed,
+                                                              absl::Time now) const {
   const domain::Migration& migration = *subject.migration;
-  std::vector<domain::Guard> guards;
-  if (migration.pending) {
-    guards.push_back(
-        {"pending_publish", absl::StrCat(domain::StageName(migration.pending->stage),
-                                         " is committed and waits for instances that may still act on "
-                                         "an earlier state.")});
+  domain::EvaluationContext context;
+  context.now = now;
+  context.step_age = now - migration.step_started_at;
+  context.deadline_age = DeadlineAge(migration, now);
+  context.open_guards = TrafficGuards(subject, feed.last_comparison(), now);
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      const OutstandingWork work,
+      telemetry_->OutstandingBefore(migration.name, migration.published.generation, feed.fed_until()));
+  context.repairs = work.repairs;
+  context.backfill = work.backfill;
+  context.configured_share = ConfiguredShare(migration.published);
+  return context;
+}
+
+absl::StatusOr<GateExplanation> GateLoop::Explain(const std::string& name,
+                                                  std::optional<absl::Time> time) const {
+  GateExplanation explanation;
+  GateSubject subject;
+  std::vector<domain::Guard> instance_guards;
+  const absl::Time now = clock_->Now();
+  const absl::Time closed_before = ClosedBefore(time.value_or(now), now);
+  if (time) {
+    if (*time > now) {
+      return InvalidArgumentWithViolations({{"time", "is in the future: evidence is of the past"}});
+    }
+    explanation.time = *time;
+    LOCKSTEP_ASSIGN_OR_RETURN(GatePast past, registry_->GateSubjectAt(name, *time));
+    subject = std::move(past.subject);
+    explanation.last_decision = std::move(past.last_decision);
+    const auto& decision = explanation.last_decision;
+    if (decision && decision->time == *time && decision->evidence) {
+      std::copy_if(decision->evidence->guards.begin(), decision->evidence->guards.end(),
+                   std::back_inserter(instance_guards), IsInstanceGuard);
+    }
+  } else {
+    explanation.time = now;
+    LOCKSTEP_ASSIGN_OR_RETURN(subject, registry_->FindGateSubject(name));
+    LOCKSTEP_ASSIGN_OR_RETURN(std::vector<domain::DecisionRecord> newest,
+                              registry_->ListDecisions(name, 0, 1));
+    if (!newest.empty()) explanation.last_decision = std::move(newest.front());
+    if (HasEvidence(subject)) instance_guards = InstanceGuards(subject, InstancesOf(name), now);
   }
-  const int step = subject.timeline.segments().back().step;
-  if (ReadsMoveNext(migration.plan, step)) {
-    AddInstanceGuards(migration, instances_->List(migration.name), &guards);
-  }
-  // Loss of telemetry is not clean. Without checks nothing is expected of it.
-  const bool expected = domain::LadderRowOf(migration.published.stage).compares &&
-                        !migration.plan.steps[static_cast<size_t>(step)].checks.empty();
-  const absl::Time since = std::max(evidence.last_comparison, migration.step_started_at);
-  if (expected && now - since > kStaleTelemetry) {
-    guards.push_back({"stale_telemetry",
-                      absl::StrCat("no comparisons were reported for ",
-                                   absl::FormatDuration(absl::Floor(now - since, absl::Seconds(1))), ".")});
-  }
-  return guards;
+  if (!HasEvidence(subject)) return NoEvidence(subject);
+  EvidenceFeed feed(subject);
+  LOCKSTEP_RETURN_IF_ERROR(feed.FeedUntil(*telemetry_, subject, closed_before));
+  LOCKSTEP_ASSIGN_OR_RETURN(domain::EvaluationContext context, ContextOf(subject, feed, explanation.time));
+  std::move(instance_guards.begin(), instance_guards.end(), std::back_inserter(context.open_guards));
+  explanation.result = feed.AtNewestStep(subject).Evaluate(context);
+  explanation.step = subject.timeline.segments().back().step;
+  return explanation;
+}
+
+absl::StatusOr<std::unique_ptr<EvidenceExport>> GateLoop::Export(const std::string& name) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(GateSubject subject, registry_->FindGateSubject(name));
+  if (!HasEvidence(subject)) return NoEvidence(subject);
+  const absl::Time now = clock_->Now();
+  const absl::Time closed_before = ClosedBefore(now, now);
+  return std::make_unique<EvidenceExport>(registry_, telemetry_, std::move(subject), closed_before);
 }
 
 GateCounters GateLoop::counters() const {
-  MutexLock lock(&mutex_);
+  MutexLock lock(&view_mutex_);
   return counters_;
+}
+
+std::optional<double> GateLoop::ObservedReadRatio(const std::string& name) const {
+  MutexLock lock(&view_mutex_);
+  const auto found = read_ratios_.find(name);
+  if (found == read_ratios_.end()) return std::nullopt;
+  return found->second;
 }
 
 }  // namespace lockstep::engine

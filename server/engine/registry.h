@@ -47,6 +47,7 @@
 #include "server/engine/change_notifier.h"
 #include "server/engine/evidence_timeline.h"
 #include "server/engine/instance_table.h"
+#include "server/engine/migration_history.h"
 #include "server/engine/migration_view.h"
 #include "server/engine/mutation_context.h"
 #include "server/engine/publish_rule.h"
@@ -90,12 +91,6 @@ struct TelemetryTarget {
   uint64_t contract_revision = 0;
   uint64_t first_evidence_epoch = 0;                   // EvidenceTimeline::first_epoch
   absl::Time evidence_begin = absl::InfiniteFuture();  // EvidenceTimeline::begin
-};
-
-// What the gate loop needs to know about a migration; consistent in itself.
-struct GateSubject {
-  std::shared_ptr<const domain::Migration> migration;
-  EvidenceTimeline timeline;
 };
 
 struct TransitionCount {
@@ -156,11 +151,11 @@ class Registry {
   absl::StatusOr<MigrationView> Execute(absl::string_view name, domain::Command command,
                                         const MutationContext& context);
 
-  // Keeps `result` as the newest evaluation and does what it asks for. It was made for `version` of the
-  // migration; if that is no longer the current one the result is dropped (the next tick makes another).
-  // Returns whether the migration changed.
+  // Keeps `result` as the newest evaluation and does what it asks for. It was made at `time` for `version` of
+  // the migration; if that is no longer the current one the result is dropped (the next tick makes another).
+  // What follows from it is recorded as decided at `time`. Returns whether the migration changed.
   absl::StatusOr<bool> ApplyVerdict(absl::string_view name, uint64_t version,
-                                    const domain::GateResult& result);
+                                    const domain::GateResult& result, absl::Time time);
 
   // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
   absl::Status PublishIfPossible(absl::string_view name);
@@ -185,6 +180,9 @@ class Registry {
   // For the other parts of the engine.
   std::optional<TelemetryTarget> FindTelemetryTarget(absl::string_view name) const;
   std::vector<GateSubject> GateSubjects() const;
+  absl::StatusOr<GateSubject> FindGateSubject(absl::string_view name) const;
+  // As it was at `time`, which is not in the future. Reads all decision records before.
+  absl::StatusOr<GatePast> GateSubjectAt(absl::string_view name, absl::Time time) const;
 
   std::vector<TransitionCount> transitions() const;
 
@@ -227,6 +225,11 @@ class Registry {
 
   // Recovery.
   absl::StatusOr<EntryPtr> LoadEntry(absl::string_view bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Gives `migration` the plan and the contract that it had after decision number `decision`.
+  absl::Status RestoreDefinition(uint64_t decision, domain::Migration* migration) const;
+  // A row of the table definitions.
+  std::string EncodeDefinition(const domain::Migration& migration) const;
 
   std::shared_ptr<const Entries> entries() const;
   absl::StatusOr<EntryPtr> FindEntry(absl::string_view name) const;

@@ -30,9 +30,9 @@ absl::Status AsViolation(absl::string_view field, const absl::Status& status) {
   return InvalidArgumentWithViolations({{std::string(field), std::string(status.message())}});
 }
 
-absl::Status CheckPlan(const domain::MigrationPlan& plan) {
+absl::Status CheckPlan(const domain::MigrationPlan& plan, const domain::Contract& contract) {
   std::vector<FieldViolation> violations;
-  for (const domain::Violation& violation : domain::ValidatePlan(plan)) {
+  for (const domain::Violation& violation : domain::ValidatePlan(plan, contract)) {
     violations.push_back({violation.path, violation.message});
   }
   return violations.empty() ? absl::OkStatus() : InvalidArgumentWithViolations(std::move(violations));
@@ -75,9 +75,10 @@ int StepAtStage(const domain::MigrationPlan& plan, domain::Stage stage) {
   return -1;
 }
 
-void ReplacePlan(const domain::MigrationPlan& plan, domain::Migration* after) {
+void ReplacePlan(const domain::MigrationPlan& plan, absl::Time now, domain::Migration* after) {
   after->plan = plan;
   ++after->plan_revision;
+  after->notified_checks.clear();  // evidence starts anew
   if (after->run_state == domain::RunState::kRolledBack) {
     after->step = StepAtStage(plan, after->published.stage);
   }
@@ -85,6 +86,7 @@ void ReplacePlan(const domain::MigrationPlan& plan, domain::Migration* after) {
       static_cast<size_t>(after->step) + 1 < plan.steps.size()) {
     after->run_state = domain::RunState::kRunning;
     after->run_state_reason = "steps were added to the plan";
+    after->deadline_from = now;
   }
 }
 
@@ -135,7 +137,7 @@ absl::StatusOr<MigrationView> Registry::ApplyAndView(Change change, const Mutati
 }
 
 absl::StatusOr<domain::Migration> Registry::NewMigration(const MigrationDefinition& definition) {
-  LOCKSTEP_RETURN_IF_ERROR(CheckPlan(definition.plan));
+  LOCKSTEP_RETURN_IF_ERROR(CheckPlan(definition.plan, definition.contract));
   LOCKSTEP_RETURN_IF_ERROR(AsViolation("contract", domain::ValidateContract(definition.contract)));
   uint64_t last_epoch = 0;
   uint64_t last_generation = 0;
@@ -223,16 +225,18 @@ absl::StatusOr<Registry::Change> Registry::UpdateChange(const EntryPtr& before, 
     new_epoch = true;
   }
   if (update.plan && *update.plan != after.plan) {
-    LOCKSTEP_RETURN_IF_ERROR(CheckPlan(*update.plan));
+    LOCKSTEP_RETURN_IF_ERROR(CheckPlan(*update.plan, update.contract ? *update.contract : after.contract));
     LOCKSTEP_RETURN_IF_ERROR(CheckPlanFits(after, *update.plan));
-    ReplacePlan(*update.plan, &after);
+    ReplacePlan(*update.plan, now, &after);
     change.action = kActionUpdatePlan;
     change.keep_gate = false;
   }
   if (update.contract && update.contract->fields != after.contract.fields) {
     LOCKSTEP_RETURN_IF_ERROR(AsViolation("contract", domain::ValidateContract(*update.contract)));
+    if (!update.plan) LOCKSTEP_RETURN_IF_ERROR(CheckPlan(after.plan, *update.contract));
     after.contract.fields = update.contract->fields;
     ++after.contract.revision;
+    after.notified_checks.clear();  // evidence starts anew
     change.action = kActionUpdateContract;
     change.keep_gate = false;
     new_epoch = true;
@@ -291,6 +295,7 @@ absl::Status Registry::Delete(absl::string_view name, const MutationContext& con
     batch.Delete(store::Table::kMigrations, store::MigrationKey(name));
     for (uint64_t number = 1; number <= migration.decision_count; ++number) {
       batch.Delete(store::Table::kDecisions, store::DecisionKey(name, number));
+      batch.Delete(store::Table::kDefinitions, store::DefinitionKey(name, number));
     }
     batch.Put(store::Table::kMeta, store::MetaKey(RetiredKey(name)),
               absl::StrCat(migration.published.epoch, " ", migration.published.generation));
@@ -335,23 +340,22 @@ absl::StatusOr<MigrationView> Registry::Execute(absl::string_view name, domain::
 }
 
 absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t version,
-                                            const domain::GateResult& result) {
+                                            const domain::GateResult& result, absl::Time time) {
   WakeList wake;
   const auto run = [&]() -> absl::StatusOr<bool> {
     MutexLock lock(&mutex_);
     LOCKSTEP_RETURN_IF_ERROR(health());
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
     if (before->migration->version != version) return false;
-    const absl::Time now = clock_->Now();
     auto evaluated = std::make_shared<Entry>(*before);
-    evaluated->gate = std::make_shared<const GateEvaluation>(GateEvaluation{result, now});
+    evaluated->gate = std::make_shared<const GateEvaluation>(GateEvaluation{result, time});
     const EntryPtr with_gate = std::move(evaluated);
     Show(std::string(name), with_gate, std::nullopt, &wake);
     LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<domain::Transition> transition,
-                              domain::Plan(*before->migration, domain::GateVerdict{result}, &result, now));
+                              domain::Plan(*before->migration, domain::GateVerdict{result}, &result, time));
     if (!transition) return false;
     LOCKSTEP_RETURN_IF_ERROR(
-        Apply(TransitionChange(with_gate, *transition, kGatePrincipal, now), false, &wake).status());
+        Apply(TransitionChange(with_gate, *transition, kGatePrincipal, time), false, &wake).status());
     LOCKSTEP_RETURN_IF_ERROR(PublishPending(name, &wake));
     return true;
   };

@@ -130,6 +130,7 @@ void Registry::RouteTo(const Entry& before, const domain::RoutingState& target,
   if (FindWaits(target, live).empty()) {
     PublishInto(target, after);
     after->step_started_at = now;
+    after->deadline_from = now;
   } else {
     if (!via && !domain::MayCoexist(after->published, target)) via = BridgeState(after->published, target);
     if (via && !SameStageAndWeight(*via, after->published) && FindWaits(*via, live).empty()) {
@@ -155,9 +156,16 @@ Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain
   change.evidence = transition.evidence;
   change.keep_gate = !transition.target && !transition.restart_evidence;
   domain::Migration& after = change.after;
-  after.run_state_reason = transition.reason;
+  const bool is_notification = !transition.notified_check.empty();
+  if (!is_notification) after.run_state_reason = transition.reason;
+  if (transition.step != before->migration->step || transition.restart_evidence)
+    after.notified_checks.clear();
+  if (is_notification) after.notified_checks.push_back(transition.notified_check);
   after.step = transition.step;
   if (transition.run_state == domain::RunState::kRolledBack) after.rolled_back_at = now;
+  if (transition.run_state == domain::RunState::kRunning && after.run_state != transition.run_state) {
+    after.deadline_from = now;
+  }
   after.run_state = transition.run_state;
   if (transition.target) {
     RouteTo(*before, *transition.target, transition.via, now, &after);
@@ -217,6 +225,11 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   batch.Put(store::Table::kMigrations, store::MigrationKey(change.name), codec_->Encode(after));
   batch.Put(store::Table::kDecisions, store::DecisionKey(change.name, decision.number),
             codec_->Encode(decision));
+  if (before == nullptr || before->plan_revision != after.plan_revision ||
+      before->contract.revision != after.contract.revision) {
+    batch.Put(store::Table::kDefinitions, store::DefinitionKey(change.name, decision.number),
+              EncodeDefinition(after));
+  }
   AppendAudit(change.actor, change.action, change.name, change.reason, change.time, &batch);
   requests_.Append(change.request_id, change.method, change.name, &after, change.time, &batch);
   LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(change.name, std::move(batch)));

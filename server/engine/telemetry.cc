@@ -165,9 +165,9 @@ domain::WindowStats Telemetry::LifetimeTotals(absl::string_view migration) const
   return sum;
 }
 
-absl::Time Telemetry::CloseBuckets() {
+absl::Time Telemetry::CloseBuckets(absl::Time now) {
   MutexLock lock(&mutex_);
-  absl::Time closed = BucketFloor(clock_->Now() - kBucketGrace);
+  absl::Time closed = BucketFloor(now - kBucketGrace);
   if (flushing_from_) closed = std::min(closed, *flushing_from_);
   closed_before_ = std::max(closed_before_, closed);
   for (auto& [key, state] : generations_) {
@@ -196,6 +196,43 @@ absl::Status Telemetry::ScanBuckets(absl::string_view migration, uint64_t genera
                                           return true;
                                         }));
   return damage;
+}
+
+absl::StatusOr<OutstandingWork> Telemetry::OutstandingBefore(absl::string_view migration, uint64_t generation,
+                                                             absl::Time closed_before) const {
+  OutstandingWork work;
+  // A bucket's counts are part of the total, so nothing falls below 0.
+  const auto take_away = [&](const domain::WindowRecord& later) {
+    work.repairs.queued -= later.stats.repairs.queued;
+    work.repairs.done -= later.stats.repairs.done;
+    work.backfill.rows_to_copy -= later.stats.backfill.rows_to_copy;
+    work.backfill.rows_copied -= later.stats.backfill.rows_copied;
+  };
+  absl::Time all_closed_before;
+  {
+    MutexLock lock(&mutex_);
+    all_closed_before = closed_before_;
+    const auto found = generations_.find(GenerationKey(migration, generation));
+    if (found == generations_.end()) return work;
+    work = {found->second.total.repairs, found->second.total.backfill};
+    for (const auto& [start, open] : found->second.open) {
+      if (start >= closed_before) take_away(open);
+    }
+  }
+  if (closed_before < all_closed_before) {
+    LOCKSTEP_RETURN_IF_ERROR(ScanBuckets(migration, generation, closed_before, all_closed_before, take_away));
+  }
+  return work;
+}
+
+absl::Time Telemetry::LastReport(const std::string& instance_id) const {
+  absl::Time last = absl::InfinitePast();
+  MutexLock lock(&mutex_);
+  for (auto at = cursors_.lower_bound(SessionKey(instance_id, 0));
+       at != cursors_.end() && at->first.first == instance_id; ++at) {
+    last = std::max(last, at->second.last_seen);
+  }
+  return last;
 }
 
 absl::Status Telemetry::ReadBuckets(absl::string_view migration, uint64_t generation,

@@ -58,6 +58,12 @@ struct TelemetryReceipt {
   uint32_t stale_deltas = 0;  // acknowledged, not counted: of an older generation
 };
 
+// What a generation has still to do, for level metrics.
+struct OutstandingWork {
+  domain::RepairStats repairs;
+  domain::BackfillStats backfill;
+};
+
 struct TelemetryCounters {
   uint64_t batches = 0;
   uint64_t duplicate_batches = 0;
@@ -111,9 +117,17 @@ class Telemetry {
   // The sum over all generations of a migration since it was created.
   domain::WindowStats LifetimeTotals(absl::string_view migration) const;
 
-  // Closes every bucket whose time is up and returns the moment before which all are closed; it never goes
-  // back. No count will be added to a closed bucket.
-  absl::Time CloseBuckets();
+  // Closes every bucket whose time is up at `now` and returns the moment before which all are closed; it
+  // never goes back. No count will be added to a closed bucket.
+  absl::Time CloseBuckets(absl::Time now);
+  // What is outstanding in a generation, evidence or not, by the buckets that were closed when all before
+  // `closed_before` were. Counts that are in no bucket (see above) count at once. `closed_before` is not
+  // later than what CloseBuckets returned.
+  absl::StatusOr<OutstandingWork> OutstandingBefore(absl::string_view migration, uint64_t generation,
+                                                    absl::Time closed_before) const;
+  // When the last batch of an instance was counted, by the server's clock; InfinitePast when none was within
+  // kSessionRetention. Survives a restart.
+  absl::Time LastReport(const std::string& instance_id) const;
   // Visits the buckets of [from, to) that are evidence under `contract_revision`, in order of time.
   absl::Status ReadBuckets(absl::string_view migration, uint64_t generation, uint64_t contract_revision,
                            absl::Time from, absl::Time to,

@@ -68,6 +68,13 @@ std::string DecisionKey(absl::string_view migration, uint64_t sequence) {
 }
 KeyRange DecisionsOf(absl::string_view migration) { return PrefixRange(Prefix(migration)); }
 
+std::string DefinitionKey(absl::string_view migration, uint64_t decision) {
+  return Prefix(migration, {decision});
+}
+KeyRange DefinitionsUpTo(absl::string_view migration, uint64_t last_decision) {
+  return {Prefix(migration), DefinitionKey(migration, last_decision + 1)};
+}
+
 std::string AuditKey(uint64_t sequence) {
   std::string key;
   AppendBigEndian64(&key, sequence);

@@ -27,6 +27,7 @@ enum class Table {
   kWindows,
   kSamples,
   kRequests,
+  kDefinitions,
 };
 
 struct TableInfo {
@@ -36,7 +37,7 @@ struct TableInfo {
   absl::string_view key;
 };
 
-inline constexpr std::array<TableInfo, 9> kTables = {{
+inline constexpr std::array<TableInfo, 10> kTables = {{
     {Table::kMeta, "meta", "single values of the control plane, such as the head of the audit chain", "name"},
     {Table::kMigrations, "migrations", "each migration with its plan, contract and state", "migration"},
     {Table::kDecisions, "decisions", "decision records, replayable", "migration, sequence"},
@@ -49,6 +50,8 @@ inline constexpr std::array<TableInfo, 9> kTables = {{
     {Table::kSamples, "samples", "mismatch samples per fingerprint",
      "migration, generation, fingerprint, sequence"},
     {Table::kRequests, "requests", "first answers by request id, for repeats", "request id"},
+    {Table::kDefinitions, "definitions", "plan and contract as each decision that changed them left them",
+     "migration, sequence of the decision"},
 }};
 
 absl::string_view TableName(Table table);
@@ -72,6 +75,10 @@ KeyRange MigrationsOfNamespace(absl::string_view parent);
 
 std::string DecisionKey(absl::string_view migration, uint64_t sequence);
 KeyRange DecisionsOf(absl::string_view migration);
+
+std::string DefinitionKey(absl::string_view migration, uint64_t decision);
+// Those of decisions up to and including `last_decision`.
+KeyRange DefinitionsUpTo(absl::string_view migration, uint64_t last_decision);
 
 std::string AuditKey(uint64_t sequence);
 

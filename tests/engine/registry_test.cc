@@ -331,7 +331,7 @@ TEST_F(RegistryTest, Watch) {
   ASSERT_TRUE(Do(CommandKind::kPause).ok());
   EXPECT_EQ(woken, 1);  // not read in between
   EXPECT_TRUE(listener->TakeChanged());
-  ASSERT_TRUE(registry().ApplyVerdict(kName, Now().migration->version, {}).ok());
+  ASSERT_TRUE(registry().ApplyVerdict(kName, Now().migration->version, {}, clock_.Now()).ok());
   EXPECT_EQ(woken, 2);
 }
 
@@ -343,11 +343,11 @@ TEST_F(RegistryTest, AVerdictForAnotherVersionIsDropped) {
   rollback.sentence = "too many mismatches.";
   const uint64_t version = Now().migration->version;
   ASSERT_TRUE(Do(CommandKind::kPause).ok());
-  auto changed = registry().ApplyVerdict(kName, version, rollback);
+  auto changed = registry().ApplyVerdict(kName, version, rollback, clock_.Now());
   ASSERT_TRUE(changed.ok());
   EXPECT_FALSE(*changed);
   EXPECT_EQ(StageNow(), Stage::kCanaryRead);
-  changed = registry().ApplyVerdict(kName, version + 1, rollback);
+  changed = registry().ApplyVerdict(kName, version + 1, rollback, clock_.Now());
   ASSERT_TRUE(changed.ok());
   EXPECT_TRUE(*changed);
   EXPECT_EQ(StageNow(), Stage::kShadowRead);

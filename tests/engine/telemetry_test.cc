@@ -115,9 +115,9 @@ TEST_F(TelemetryTest, PlacementInTime) {
   };
   ASSERT_TRUE(Report(Batch(1, {at(15, 1), at(20, 10), at(0, 100), at(600, 1000)})).ok());
   EXPECT_EQ(Evidence(), (std::map<int64_t, uint64_t>{{15, 101}, {20, 1010}}));
-  EXPECT_EQ(engine_->telemetry().CloseBuckets(), absl::FromUnixSeconds(1700000015));
+  EXPECT_EQ(engine_->telemetry().CloseBuckets(clock_.Now()), absl::FromUnixSeconds(1700000015));
   clock_.Advance(absl::Seconds(2));
-  EXPECT_EQ(engine_->telemetry().CloseBuckets(), absl::FromUnixSeconds(1700000020));
+  EXPECT_EQ(engine_->telemetry().CloseBuckets(clock_.Now()), absl::FromUnixSeconds(1700000020));
   ASSERT_TRUE(Report(Batch(2, {at(15, 1)})).ok());
   EXPECT_EQ(Evidence(), (std::map<int64_t, uint64_t>{{15, 101}, {20, 1011}}));
   // Of before the evidence began: in the total, nowhere else.
@@ -240,13 +240,13 @@ TEST_F(TelemetryTest, ClosingWaitsForTheCommitUnderWay) {
   });
   store_.WaitUntilBlocked();
   clock_.Advance(absl::Seconds(30));
-  EXPECT_LE(engine_->telemetry().CloseBuckets(), absl::FromUnixSeconds(1700000000));
+  EXPECT_LE(engine_->telemetry().CloseBuckets(clock_.Now()), absl::FromUnixSeconds(1700000000));
   store_.Release();
   {
     MutexLock lock(&mutex);
     while (!done) changed.Wait(&mutex);
   }
-  EXPECT_EQ(engine_->telemetry().CloseBuckets(), absl::FromUnixSeconds(1700000025));
+  EXPECT_EQ(engine_->telemetry().CloseBuckets(clock_.Now()), absl::FromUnixSeconds(1700000025));
   EXPECT_EQ(Evidence(), (std::map<int64_t, uint64_t>{{0, 1}}));
 }
 
@@ -295,7 +295,7 @@ TEST_F(TelemetryTest, ExactlyOnceUnderRandomFaults) {
           break;
         case 2:
           clock_.Advance(absl::Seconds(3));
-          engine_->telemetry().CloseBuckets();
+          engine_->telemetry().CloseBuckets(clock_.Now());
           break;
         case 3:
           send(sender, sender.batches.size() + 2);  // a gap
