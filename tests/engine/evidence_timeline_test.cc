@@ -17,24 +17,28 @@ struct Row {
   bool breached;
   size_t segments;  // expected afterwards
   bool reset;       // whether the id changes
+  uint32_t restarts;
+  uint64_t generation = 1;
 };
 
 TEST(EvidenceTimeline, FollowsTheRecords) {
   const Row rows[] = {
-      {"create", "create", RunState::kDraft, -1, 0, 1, false, 0, false},
-      {"start", "start", RunState::kRunning, 0, 1, 2, false, 1, true},
-      {"pending", "advance", RunState::kRunning, 1, 2, 0, false, 1, false},
-      {"published", "publish", RunState::kRunning, 1, 2, 3, false, 2, false},
-      {"pause", "pause", RunState::kPaused, 1, 3, 3, false, 2, false},
-      {"resume", "resume", RunState::kRunning, 1, 3, 3, false, 2, false},
-      {"pins", "update", RunState::kRunning, 1, 3, 4, false, 2, false},
-      {"contract", "update_contract", RunState::kRunning, 1, 4, 5, false, 1, true},
-      {"weight", "set-weight", RunState::kPaused, 1, 5, 6, false, 2, false},
-      {"resume after a breach", "resume", RunState::kRunning, 1, 6, 6, true, 1, true},
-      {"plan", "update_plan", RunState::kRunning, 1, 6, 6, false, 1, true},
-      {"rollback", "rollback", RunState::kRolledBack, 0, 6, 7, true, 0, true},
-      {"resume after it", "resume", RunState::kRunning, 0, 7, 7, false, 1, true},
-      {"abort", "abort", RunState::kDraft, -1, 7, 8, false, 0, true},
+      {"create", "create", RunState::kDraft, -1, 0, 1, false, 0, false, 0},
+      {"start", "start", RunState::kRunning, 0, 1, 2, false, 1, true, 0},
+      {"pending", "advance", RunState::kRunning, 1, 2, 0, false, 1, false, 0},
+      {"published", "publish", RunState::kRunning, 1, 2, 3, false, 2, false, 0},
+      {"pause", "pause", RunState::kPaused, 1, 3, 3, false, 2, false, 0},
+      {"resume", "resume", RunState::kRunning, 1, 3, 3, false, 2, false, 0},
+      {"pins", "update", RunState::kRunning, 1, 3, 4, false, 2, false, 0},
+      {"contract", "update_contract", RunState::kRunning, 1, 4, 5, false, 1, true, 1},
+      {"weight", "set-weight", RunState::kPaused, 1, 5, 6, false, 2, false, 1},
+      {"resume after a breach", "resume", RunState::kRunning, 1, 6, 6, true, 1, true, 2},
+      {"plan", "update_plan", RunState::kRunning, 1, 6, 6, false, 1, true, 3},
+      {"rollback", "rollback", RunState::kRolledBack, 0, 6, 7, true, 0, true, 3},
+      {"resume after it", "resume", RunState::kRunning, 0, 7, 7, false, 1, true, 4},
+      {"abort", "abort", RunState::kDraft, -1, 7, 8, false, 0, true, 4},
+      {"start again", "start", RunState::kRunning, 0, 8, 9, false, 1, true, 0, 2},
+      {"plan again", "update_plan", RunState::kRunning, 0, 9, 9, false, 1, true, 1, 2},
   };
   EvidenceTimeline timeline;
   absl::Time now = absl::FromUnixSeconds(1001);
@@ -47,11 +51,13 @@ TEST(EvidenceTimeline, FollowsTheRecords) {
     record.before.epoch = row.before_epoch;
     record.after = domain::StateOfStage(row.step < 0 ? domain::Stage::kOff : domain::Stage::kDualWrite, 0);
     record.after.epoch = row.after_epoch;
+    record.after.generation = row.generation;
     if (row.breached) record.evidence.emplace().verdict = domain::Verdict::kRollBack;
     const uint64_t id = timeline.id();
     timeline.Add(record);
     EXPECT_EQ(timeline.segments().size(), row.segments) << row.what;
     EXPECT_EQ(timeline.id() != id, row.reset) << row.what;
+    EXPECT_EQ(timeline.restarts(), row.restarts) << row.what;
     if (row.reset && row.segments > 0) {
       EXPECT_EQ(timeline.first_epoch(), row.after_epoch) << row.what;
       EXPECT_EQ(timeline.begin(), BucketCeil(now)) << row.what;

@@ -45,8 +45,8 @@ inline domain::MigrationPlan RichPlan() {
   return plan;
 }
 
-// Every number that a result holds, bit for bit.
-inline std::string Numbers(const domain::GateResult& result) {
+// Every number that a result holds, bit for bit; moments counted from `origin`.
+inline std::string Numbers(const domain::GateResult& result, absl::Time origin = absl::UnixEpoch()) {
   const auto bits = [](double value) { return absl::bit_cast<uint64_t>(value); };
   std::string text = absl::StrCat(domain::VerdictName(result.verdict), " ", static_cast<int>(result.action),
                                   " ", result.deadline_passed, " ", bits(result.log_evidence_rollback), " ",
@@ -62,9 +62,9 @@ inline std::string Numbers(const domain::GateResult& result) {
                                c.log_threshold_rollback, c.log_evidence_advance, c.log_threshold_advance}) {
       absl::StrAppend(&text, " ", bits(value));
     }
-    absl::StrAppend(&text, " ", absl::FormatTime(c.onset.value_or(absl::InfinitePast()), absl::UTCTimeZone()),
-                    " ", c.needed_more.value_or(0), " ", c.needed_more.has_value(), " ", c.will_not_resolve,
-                    " ", c.rising);
+    absl::StrAppend(&text, " ", absl::FormatDuration(c.onset.value_or(absl::InfinitePast()) - origin), " ",
+                    c.needed_more.value_or(0), " ", c.needed_more.has_value(), " ", c.will_not_resolve, " ",
+                    c.rising);
   }
   return text;
 }
@@ -121,9 +121,10 @@ class GateTest : public EngineTest {
       stats.subjects.compared.Record(hash(subject));
       if (subject < mismatches) stats.subjects.mismatched.Record(hash(subject), hash(subject) | 1);
     }
-    const bool canary = Now(name).migration->published.read_weight > 0;
-    stats.arm(domain::Arm::kOld).requests = 200;
-    stats.arm(domain::Arm::kNew).requests = canary ? 100 : 0;
+    const uint64_t new_reads =
+        uint64_t{300} * Now(name).migration->published.read_weight / domain::kBucketCount;
+    stats.arm(domain::Arm::kOld).requests = 300 - new_reads;
+    stats.arm(domain::Arm::kNew).requests = new_reads;
     for (const domain::Arm arm : {domain::Arm::kOld, domain::Arm::kNew}) {
       domain::ArmStats& side = stats.arm(arm);
       for (uint64_t read = 0; read < side.requests; ++read) {

@@ -51,6 +51,7 @@ TEST(TablesTest, GoldenKeys) {
   EXPECT_EQ(MetaKey("audit_head"), "audit_head");
   EXPECT_EQ(MigrationKey(kA), kA);
   EXPECT_EQ(DecisionKey(kA, 258), "namespaces/n/migrations/a\0\0\0\0\0\0\0\1\2"s);
+  EXPECT_EQ(DefinitionKey(kA, 258), "namespaces/n/migrations/a\0\0\0\0\0\0\0\1\2"s);
   EXPECT_EQ(AuditKey(1), "\0\0\0\0\0\0\0\1"s);
   EXPECT_EQ(InstanceKey("i-1"), "i-1");
   EXPECT_EQ(TelemetrySequenceKey("i-1"), "i-1");
@@ -108,6 +109,11 @@ TEST(TablesTest, RangesHoldWhatTheySayAndNoNeighbour) {
     EXPECT_TRUE(In(SamplesOf(kA, n), SampleKey(kA, n, kMax, kMax)));
     EXPECT_FALSE(In(SamplesOf(kA, n), SampleKey(kA, n ^ 1, 0, 0)));
   }
+  const KeyRange definitions = DefinitionsUpTo(kA, 7);
+  EXPECT_TRUE(In(definitions, DefinitionKey(kA, 1)));
+  EXPECT_TRUE(In(definitions, DefinitionKey(kA, 7)));
+  EXPECT_FALSE(In(definitions, DefinitionKey(kA, 8)));
+  EXPECT_FALSE(In(definitions, DefinitionKey(kAb, 1)));
   const KeyRange hour = WindowsBetween(kA, 3, 3600, 7200);
   EXPECT_TRUE(In(hour, WindowKey(kA, 3, 3600)));
   EXPECT_TRUE(In(hour, WindowKey(kA, 3, 7199)));
