@@ -67,7 +67,16 @@ struct SimulationTally {
   std::vector<std::vector<absl::Duration>> until_step;
   std::vector<absl::Duration> until_end;
   std::vector<absl::Duration> until_rollback;
+  std::vector<uint64_t> reads_until_rollback;  // served by the new side
+  std::vector<uint64_t> errors_until_rollback;
 };
+
+// By nearest rank; 0 without counts.
+uint64_t MedianOf(std::vector<uint64_t> counts) {
+  if (counts.empty()) return 0;
+  std::sort(counts.begin(), counts.end());
+  return counts[(counts.size() - 1) / 2];
+}
 
 // One run, until nothing moves it any more or the horizon.
 absl::Status SimulateRun(const MigrationPlan& plan, const SimulationOptions& options, TrafficSource* traffic,
@@ -77,15 +86,22 @@ absl::Status SimulateRun(const MigrationPlan& plan, const SimulationOptions& opt
   tally->until_step[0].push_back(absl::ZeroDuration());
   Stage stage = plan.steps[0].stage;
   uint32_t weight = plan.steps[0].weight;
+  uint64_t new_reads = 0;
+  uint64_t new_errors = 0;
   while (traffic->elapsed() < options.horizon) {
     const absl::Time start = absl::UnixEpoch() + traffic->elapsed();
+    EvidenceBucket bucket{start, traffic->Next(stage, weight)};
+    new_reads += bucket.stats.arm(Arm::kNew).requests;
+    new_errors += bucket.stats.arm(Arm::kNew).errors;
     LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<RehearsedBucket> judged,
-                              rehearsal.Add(EvidenceBucket{start, traffic->Next(stage, weight)}, 2));
+                              rehearsal.Add(std::move(bucket), 2));
     const Migration& migration = rehearsal.migration();
     stage = migration.published.stage;
     weight = migration.published.read_weight;
     if (migration.run_state == RunState::kRolledBack) {
       tally->until_rollback.push_back(traffic->elapsed());
+      tally->reads_until_rollback.push_back(new_reads);
+      tally->errors_until_rollback.push_back(new_errors);
       ++summary->rollbacks_by_check[BreachedCheck(judged->result)];
       if (summary->rollback_sentence.empty()) summary->rollback_sentence = judged->result.sentence;
       return absl::OkStatus();
@@ -142,11 +158,12 @@ absl::Status Rehearsal::TakeHeader(const EvidenceHeader& header) {
 
 // Makes `step` the present one, as if it had been published at `start`.
 void Rehearsal::Begin(int step, absl::Time start) {
-  if (!evidence_) {
-    if (epoch_.start == absl::InfinitePast()) epoch_.start = start;
-    evidence_.emplace(plan_, epoch_, step);
+  if (evidence_) {
+    evidence_->BeginStep(step, start);
+    return;
   }
-  evidence_->BeginStep(step, start);
+  if (epoch_.start == absl::InfinitePast()) epoch_.start = start;
+  evidence_.emplace(plan_, epoch_, step);
 }
 
 absl::Status Rehearsal::TakeStep(const EvidenceStep& step) {
@@ -189,7 +206,7 @@ absl::StatusOr<RehearsedBucket> Rehearsal::TakeBucket(const EvidenceBucket& buck
                                                    " is not later than what comes before it in the log; sort "
                                                    "the log by time"));
   }
-  LOCKSTEP_RETURN_IF_ERROR(bucket.stats.Validate());
+  if (!evidence_) LOCKSTEP_RETURN_IF_ERROR(bucket.stats.Validate());  // otherwise the evidence does
   LOCKSTEP_RETURN_IF_ERROR(CheckSum("repairs queued", repairs_.queued, bucket.stats.repairs.queued));
   LOCKSTEP_RETURN_IF_ERROR(CheckSum("repairs done", repairs_.done, bucket.stats.repairs.done));
   LOCKSTEP_RETURN_IF_ERROR(
@@ -336,6 +353,8 @@ absl::StatusOr<SimulationSummary> SimulateRuns(const MigrationPlan& plan, const 
   }
   summary.until_end = Summarise(std::move(tally.until_end));
   summary.until_rollback = Summarise(std::move(tally.until_rollback));
+  summary.reads_until_rollback = MedianOf(std::move(tally.reads_until_rollback));
+  summary.errors_until_rollback = MedianOf(std::move(tally.errors_until_rollback));
   return summary;
 }
 

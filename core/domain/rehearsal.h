@@ -144,6 +144,10 @@ struct SimulationSummary {
   std::vector<DurationSummary> until_step;  // from the start to the beginning of each step of the plan
   DurationSummary until_end;                // to the end of the plan
   DurationSummary until_rollback;
+  // Of the runs that were rolled back, by median: reads that the new side had served by then, and how many of
+  // them had failed.
+  uint64_t reads_until_rollback = 0;
+  uint64_t errors_until_rollback = 0;
   std::map<std::string, size_t> rollbacks_by_check;  // name of the check with most evidence -> runs
   std::string rollback_sentence;                     // of the first of them
   std::map<int, HeldRuns> held;                      // by step
