@@ -159,6 +159,16 @@ TEST(ClientTest, ShutdownSaysWhatIsLeft) {
   running.reset();
 }
 
+TEST(ClientTest, AnEmptyBatchThatNobodyTakesIsNothingLeft) {
+  auto plane = std::make_shared<FakeControlPlane>();
+  plane->SetStage(kMigration, Stage::kDualWrite);
+  plane->SetReportFaults(/*seed=*/1, /*lose_request=*/1, /*lose_reply=*/0);
+  const std::unique_ptr<Client> client = *Client::Create(OptionsFor(plane));
+  ASSERT_TRUE(client->WaitUntilReady(Soon()).ok());
+  EXPECT_TRUE(client->Shutdown(Soon()).ok());
+  EXPECT_EQ(client->Stats().batches_acknowledged, 0u);
+}
+
 TEST(ClientTest, ShutdownWaitsForOperationsSendsEverythingAndLeaves) {
   auto plane = std::make_shared<FakeControlPlane>();
   plane->SetStage(kMigration, Stage::kDualWrite);

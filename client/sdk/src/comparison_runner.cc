@@ -53,7 +53,7 @@ struct Answer {
 Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, const Clock& clock) {
   const absl::Duration start = clock.SinceBoot();
   Answer answer;
-  answer.view = task.read(side, clock.Now() + timeout);
+  answer.view = task.read(side, clock.Now() + timeout, /*convert=*/true);
   answer.timed_out = clock.SinceBoot() - start > timeout || absl::IsDeadlineExceeded(answer.view.status());
   return answer;
 }
@@ -62,7 +62,7 @@ Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, 
 std::optional<absl::Duration> Time(const ComparisonTask& task, Side side, absl::Duration timeout,
                                    const Clock& clock) {
   const absl::Duration start = clock.SinceBoot();
-  const absl::Status status = task.touch(side, clock.Now() + timeout);
+  const absl::Status status = task.read(side, clock.Now() + timeout, /*convert=*/false).status();
   const absl::Duration took = clock.SinceBoot() - start;
   if (took > timeout || absl::IsDeadlineExceeded(status)) return absl::InfiniteDuration();
   if (!status.ok()) return std::nullopt;

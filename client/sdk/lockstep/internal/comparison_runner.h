@@ -36,9 +36,8 @@ struct ComparisonTask {
   // The answer that was served. Called once, on the executor, so that the request does not pay for the
   // conversion.
   std::function<SideView()> served;
-  std::function<SideView(domain::Side, absl::Time deadline)> read;
-  // The same read by itself, without the conversion, for its duration.
-  std::function<absl::Status(domain::Side, absl::Time deadline)> touch;
+  // Reads one side. What is read only for its duration is not converted, and comes back as nothing.
+  std::function<SideView(domain::Side, absl::Time deadline, bool convert)> read;
 };
 
 class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {

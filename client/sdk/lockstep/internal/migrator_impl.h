@@ -49,13 +49,12 @@ void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, std::stri
                                 .trace_id = options.trace_id};
   task.served_side = task.route.decision().read_side;
   task.served = [state = state_, served] { return ViewOf(*state, served); };
-  const auto read = [state = state_, key, epoch = task.route.epoch()](domain::Side side,
-                                                                      absl::Time deadline) {
-    return state->callbacks.on(side).read(key, ReadContext{epoch, side, ReadPurpose::kCompare, deadline});
-  };
-  task.touch = [read](domain::Side side, absl::Time deadline) { return read(side, deadline).status(); };
-  task.read = [state = state_, read](domain::Side side, absl::Time deadline) {
-    return ViewOf(*state, read(side, deadline));
+  task.read = [state = state_, key, epoch = task.route.epoch()](domain::Side side, absl::Time deadline,
+                                                                bool convert) -> internal::SideView {
+    const absl::StatusOr<std::optional<Record>> answer =
+        state->callbacks.on(side).read(key, ReadContext{epoch, side, ReadPurpose::kCompare, deadline});
+    if (convert || !answer.ok()) return ViewOf(*state, answer);
+    return std::optional<RecordView>();
   };
   state_->comparisons->Start(std::move(task));
 }
