@@ -4,9 +4,10 @@
 #   tests/run.sh                     everything that CI runs, in the order below
 #   tests/run.sh PART...             only these parts
 #   tests/run.sh crash --count N     the kill loops, N kills each
+#   tests/run.sh gate --full         the gate's error rates and speed, with all the runs that its bar asks for
 #   tests/run.sh --list              the parts
 #
-# Options: --count N (crash), --jobs N (default: all cores), --no-setup (skip deploy/setup.sh)
+# Options: --count N (crash), --full (gate), --jobs N (default: all cores), --no-setup (skip deploy/setup.sh)
 # Build trees are kept in build/, so that a second run is quick.
 set -euo pipefail
 
@@ -16,6 +17,7 @@ cd "$root"
 declare -A about=(
   [lint]="include layers, formatting, protos, shell syntax"
   [unit]="unit tests (gcc)"
+  [gate]="the gate's error rates and speed against their bar, beside peers' rules (release build)"
   [integration]="whole processes on loopback (gcc)"
   [crash]="kill loops: no acknowledged change or count is lost or doubled (gcc)"
   [bench-smoke]="every benchmark runs, briefly (release build)"
@@ -25,16 +27,17 @@ declare -A about=(
   [asan]="unit and integration tests under AddressSanitizer"
   [tidy]="clang-tidy over core, server and client (slow; not part of CI)"
 )
-all=(lint unit integration crash tsan)
+all=(lint unit gate integration crash tsan)
 more=(bench-smoke clang ubsan asan tidy)  # by name
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 
-parts=() count=100 jobs=$(nproc) setup=yes
+parts=() count=100 full='' jobs=$(nproc) setup=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --list) for part in "${all[@]}" "${more[@]}"; do printf '%-12s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --count) count=${2:?--count takes a number}; shift ;;
+    --full) full=--full ;;
     --jobs) jobs=${2:?--jobs takes a number}; shift ;;
     --no-setup) setup=no ;;
     -h|--help) usage; exit 0 ;;
@@ -72,6 +75,7 @@ part_lint() {
   git ls-files '*.sh' .ci/run | xargs -n1 bash -n
 }
 part_unit() { build dev; run_ctest dev '^unit$'; }
+part_gate() { build release gate_bar; build/release/tests/gate/gate_bar --threads "$jobs" $full; }
 part_integration() { build dev; run_ctest dev '^integration$' -j 1; }
 part_crash() { build dev; LOCKSTEP_CRASH_COUNT=$count run_ctest dev '^crash$' -j 1; }
 part_bench-smoke() { build release lockstep_benchmarks; tests/bench/run.sh --smoke --build build/release; }

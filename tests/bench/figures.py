@@ -2,6 +2,7 @@
 """Turns what the benchmark programs measured into figures, one JSON object a line.
 
   figures.py decision < FILE    FILE: the JSON output of rounds of decision_benchmark, one after the other
+  figures.py gate < FILE        FILE: the same of gate_benchmark
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
   figures.py table < FILE       FILE: figures; prints them for people
@@ -63,6 +64,21 @@ def decision_figures():
     ]
 
 
+def gate_figures():
+    figures = []
+    for kind in ("Ratio", "Rate"):
+        floor = ("Floor/" + kind, "ns")
+        name = "gate_" + kind.lower()
+        figures += [
+            Figure(name + "_metric", "ns", ("Metric/" + kind, "ns"), floor, "<= 1.5"),
+            Figure(name + "_verdict", "ns", ("Gate/" + kind, "ns"), floor),
+            Figure(name + "_verdict_with_subjects", "ns", ("Gate/" + kind + "Subjects", "ns"), floor),
+            Figure(name + "_floor", "ns", floor),
+            Figure(name + "_metric_allocations", "per call", ("Metric/" + kind, "allocations"), None, "<= 0"),
+        ]
+    return figures
+
+
 def route_figures(suffix, bars):
     def figure(name, unit, subject, measure, against="echo"):
         return Figure(name + suffix, unit, (subject, measure), (against, measure), bars.get(name))
@@ -81,6 +97,7 @@ def route_figures(suffix, bars):
 
 PARTS = {
     "decision": decision_figures(),
+    "gate": gate_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
                                 "batch_route_decisions": ">= 20"}),
     "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
@@ -99,7 +116,7 @@ def json_documents(text):
         yield document
 
 
-def decision_rounds(documents):
+def benchmark_rounds(documents):
     """One round for each run of the program: {(subject, measure): value}."""
     rounds = []
     for document in documents:
@@ -210,7 +227,7 @@ def main(arguments):
         print_table(documents)
         return 0
     part = arguments[0]
-    rounds = decision_rounds(documents) if part == "decision" else route_rounds(documents)
+    rounds = benchmark_rounds(documents) if part in ("decision", "gate") else route_rounds(documents)
     if not rounds:
         print(f"figures.py: {part}: nothing was measured", file=sys.stderr)
         return 1

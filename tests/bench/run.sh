@@ -18,10 +18,11 @@ figures="$root/tests/bench/figures.py"
 
 declare -A about=(
   [decision]="decisions in process, beside a hash and a load"
+  [gate]="the evidence of one metric in one bucket, beside the transcendental calls it can't avoid"
   [route]="unary and batch decisions over gRPC on all cores, beside a bare echo"
   [route_pinned]="the same with client and servers on one core: for CPU time per call"
 )
-all=(decision route route_pinned)
+all=(decision gate route route_pinned)
 
 parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
 while [ $# -gt 0 ]; do
@@ -39,7 +40,7 @@ done
 case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 
-for program in decision_benchmark route_load; do
+for program in decision_benchmark gate_benchmark route_load; do
   [ -x "$build/tests/bench/$program" ] && continue
   echo "tests/bench/run.sh: no $program in $build; build it first:" \
        "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
@@ -49,9 +50,9 @@ done
 measure() {  # measure PART: what the programs print
   local program="$build/tests/bench"
   case $1 in
-    decision)
+    decision|gate)
       for _ in $(seq "$rounds"); do
-        "$program/decision_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
+        "$program/${1}_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
     route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
     route_pinned)
