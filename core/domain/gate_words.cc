@@ -69,6 +69,13 @@ std::string Observed(const Check& check, const CheckResult& result, bool breache
   return text;
 }
 
+// Three digits; nobody needs to know by how many billions odds are off.
+std::string FactorInWords(double factor) {
+  if (factor >= 1e6) return "over 1,000,000";
+  if (factor >= 999.5) return CountInWords(static_cast<uint64_t>(std::llround(factor)));
+  return absl::StrFormat("%.3g", factor);
+}
+
 std::string LevelSentence(const Check& check, const CheckResult& result) {
   const bool passed = result.verdict == Verdict::kAdvance;
   const absl::string_view end = passed ? ": passed." : ": hold.";
@@ -91,10 +98,9 @@ std::string LevelSentence(const Check& check, const CheckResult& result) {
       }
       return absl::StrFormat(
           "%s: %s of %s reads were served by the new side, whose odds are off the configured ones by a "
-          "factor of %.3g, at most "
-          "%.3g may be%s",
-          check.name, CountInWords(result.bad), CountInWords(result.total), result.estimate, check.limit,
-          end);
+          "factor of %s, at most %s may be%s",
+          check.name, CountInWords(result.bad), CountInWords(result.total), FactorInWords(result.estimate),
+          FactorInWords(check.limit), end);
     case Metric::kMismatchRatio:
     case Metric::kErrorRatio:
     case Metric::kMirrorFailureRatio:
