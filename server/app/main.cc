@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/base/log.h"
 #include "server/app/config.h"
+#include "server/app/protobuf_log.h"
 #include "server/app/server.h"
 
 namespace {
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   lockstep::SetLogLevel(parsed->config.log_level);
+  lockstep::app::InstallProtobufLogHandler();
 
   // Blocked before any thread exists, so that only sigtimedwait below gets them.
   sigset_t signals;

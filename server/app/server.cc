@@ -20,6 +20,7 @@
 #include "server/engine/engine.h"
 #include "server/http/http_server.h"
 #include "server/http/operations_pages.h"
+#include "server/service/gate_service.h"
 #include "server/service/migration_service.h"
 #include "server/service/routing_service.h"
 #include "server/service/telemetry_service.h"
@@ -87,6 +88,7 @@ class Server::Impl {
       if (auto* health = grpc_->GetHealthCheckService()) health->SetServingStatus(false);
       routing_->EndStreams();
       migrations_->EndStreams();
+      gate_->EndStreams();
       grpc_->Shutdown(absl::ToChronoTime(absl::Now() + config_.drain_timeout));
       grpc_->Wait();
     }
@@ -110,6 +112,7 @@ class Server::Impl {
     migrations_ = std::make_unique<service::MigrationServiceImpl>(&engine_, pool_.get());
     routing_ = std::make_unique<service::RoutingServiceImpl>(&engine_, pool_.get());
     telemetry_ = std::make_unique<service::TelemetryServiceImpl>(&engine_, SystemClock::Get());
+    gate_ = std::make_unique<service::GateServiceImpl>(&engine_, pool_.get(), SystemClock::Get());
 
     // Linked for reflection, which can describe the health service only if its descriptor is in the program.
     grpc::health::v1::HealthCheckRequest::descriptor();
@@ -120,6 +123,7 @@ class Server::Impl {
     builder.RegisterService(migrations_.get());
     builder.RegisterService(routing_.get());
     builder.RegisterService(telemetry_.get());
+    builder.RegisterService(gate_.get());
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -182,6 +186,7 @@ class Server::Impl {
   std::unique_ptr<service::MigrationServiceImpl> migrations_;
   std::unique_ptr<service::RoutingServiceImpl> routing_;
   std::unique_ptr<service::TelemetryServiceImpl> telemetry_;
+  std::unique_ptr<service::GateServiceImpl> gate_;
   int grpc_port_ = 0;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<http::HttpServer> http_;

@@ -58,7 +58,8 @@ TEST_F(ServerTest, ReflectionResolvesEveryService) {
   const reflection::ServerReflectionResponse listed = ask(list);
   for (const auto& service : listed.list_services_response().service()) services.push_back(service.name());
   EXPECT_THAT(services, ::testing::IsSupersetOf({"lockstep.v1.MigrationService", "lockstep.v1.RoutingService",
-                                                 "lockstep.v1.TelemetryService", "grpc.health.v1.Health"}));
+                                                 "lockstep.v1.TelemetryService", "lockstep.v1.GateService",
+                                                 "grpc.health.v1.Health"}));
 
   google::protobuf::SimpleDescriptorDatabase files;
   std::set<std::string> known;
@@ -93,6 +94,17 @@ TEST_F(ServerTest, ReflectionResolvesEveryService) {
   }
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, TheGateExplainsItself) {
+  CreateSampleAt("orders", 1);
+  v1::ExplainGateRequest request;
+  request.set_name(NameOf("orders"));
+  const auto explained = api_.Call(&v1::GateService::Stub::ExplainGate, request);
+  ASSERT_TRUE(IsOk(explained));
+  EXPECT_EQ(explained->step(), 1u);
+  EXPECT_EQ(explained->gate().evidence_restarts(), 0u);
+  EXPECT_EQ(explained->last_decision().action(), "advance");
 }
 
 TEST_F(ServerTest, RichDetailsArriveAsGoogleRpcStatus) {

@@ -41,7 +41,8 @@ ApiClient::ApiClient(std::shared_ptr<grpc::Channel> channel)
     : channel_(std::move(channel)),
       migrations_(v1::MigrationService::NewStub(channel_)),
       routing_(v1::RoutingService::NewStub(channel_)),
-      telemetry_(v1::TelemetryService::NewStub(channel_)) {}
+      telemetry_(v1::TelemetryService::NewStub(channel_)),
+      gate_(v1::GateService::NewStub(channel_)) {}
 
 absl::StatusOr<v1::Migration> ApiClient::Create(absl::string_view id, v1::Migration migration) {
   v1::CreateMigrationRequest request;

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/base/error_info.h"
+#include "lockstep/v1/gate_service.grpc.pb.h"
 #include "lockstep/v1/migration_service.grpc.pb.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
 #include "lockstep/v1/telemetry_service.grpc.pb.h"
@@ -60,6 +61,7 @@ class ApiClient {
   v1::MigrationService::Stub* migrations() { return migrations_.get(); }
   v1::RoutingService::Stub* routing() { return routing_.get(); }
   v1::TelemetryService::Stub* telemetry() { return telemetry_.get(); }
+  v1::GateService::Stub* gate() { return gate_.get(); }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
  private:
@@ -69,6 +71,8 @@ class ApiClient {
       return migrations_.get();
     } else if constexpr (std::is_same_v<Stub, v1::RoutingService::Stub>) {
       return routing_.get();
+    } else if constexpr (std::is_same_v<Stub, v1::GateService::Stub>) {
+      return gate_.get();
     } else {
       return telemetry_.get();
     }
@@ -79,6 +83,7 @@ class ApiClient {
   std::unique_ptr<v1::MigrationService::Stub> migrations_;
   std::unique_ptr<v1::RoutingService::Stub> routing_;
   std::unique_ptr<v1::TelemetryService::Stub> telemetry_;
+  std::unique_ptr<v1::GateService::Stub> gate_;
 };
 
 // "namespaces/test/migrations/{id}".
