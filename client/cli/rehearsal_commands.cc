@@ -130,6 +130,8 @@ class Replay {
                                                                           .after = migration.published,
                                                                           .run_state = migration.run_state,
                                                                           .step = migration.step});
+      // A rehearsal has no decisions in any namespace.
+      out.mutable_last_decision()->clear_name();
     }
     if (session_.settings().output == OutputFormat::kJsonl) {
       session_.Out(ToJson(out, /*pretty=*/false));
@@ -235,7 +237,7 @@ struct SimulateArgs {
   double mean_burst = 1;
   uint64_t backfill_rows = 0;
   double backfill_rate = 1000;
-  size_t runs = 100;
+  size_t runs = 20;
   uint64_t seed = 1;
   std::string duration;
 };
@@ -304,6 +306,10 @@ absl::StatusOr<Simulation> ReadSimulation(const SimulateArgs& args, domain::Migr
     if (!duration.ok())
       return absl::InvalidArgumentError(absl::StrCat(option, ": ", duration.status().message()));
     *value = *duration;
+  }
+  if (args.duration.empty()) {
+    out.options.horizon = absl::Hours(12);
+    for (const domain::PlanStep& step : out.plan.steps) out.options.horizon += step.min_bake;
   }
   out.options.runs = args.runs;
   out.options.seed = args.seed;
@@ -415,9 +421,10 @@ void AddSimulate(CLI::App* gate, Action* action) {
          "Share of mirror writes that fail; default 0");
   option("--new-latency-factor", args->new_latency_factor, "F", "New takes so many times as long; default 1");
   option("--onset", args->onset, "DURATION", "What is bad begins so long after the start; default at once");
-  option("--runs", args->runs, "N", "Runs of each kind; default 100");
+  option("--runs", args->runs, "N", "Runs of each kind; default 20");
   option("--seed", args->seed, "N", "The same seed gives the same runs; default 1");
-  option("--duration", args->duration, "DURATION", "Where a run that is still held ends; default 24h");
+  option("--duration", args->duration, "DURATION",
+         "Where a run that is still held ends; default: 12h after all bake times");
   simulate->footer(
       "Example: lockstep gate simulate -f cities.yaml --rps 400 --new-error-rate 0.5% --onset 2h");
   simulate->callback([=] { *action = [=](Session& session) { return RunSimulate(session, *args); }; });

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "client/cli/output.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
@@ -56,14 +57,15 @@ std::string Bar(const Style& style, double log_evidence, double log_threshold) {
   return style.unicode ? out : out + "]";
 }
 
+// Minus infinity is no evidence at all: of a rollback, say, that would be about one subject.
 std::string EvidenceText(double log_evidence, double log_threshold) {
-  return absl::StrFormat("ln E %.2f of %.2f", log_evidence, log_threshold);
+  return absl::StrCat(std::isfinite(log_evidence) ? absl::StrFormat("ln E %.2f", log_evidence) : "none",
+                      absl::StrFormat(" of %.2f", log_threshold));
 }
 
-std::string BarLine(const Style& style, double log_evidence, double log_threshold,
-                    absl::string_view leads_to) {
+std::string BarLine(const Style& style, double log_evidence, double log_threshold) {
   return absl::StrCat(Bar(style, log_evidence, log_threshold), " ", EvidenceText(log_evidence, log_threshold),
-                      log_evidence >= log_threshold ? absl::StrCat(": enough to ", leads_to) : "");
+                      log_evidence >= log_threshold ? ": enough" : "");
 }
 
 std::string KOfN(uint64_t k, uint64_t n, double estimate) {
@@ -101,15 +103,14 @@ std::string RenderCheck(const v1::CheckResult& check, const RenderOptions& optio
       add("old", KOfN(check.bad_baseline(), check.total_baseline(),
                       n > 0 ? static_cast<double>(check.bad_baseline()) / n : 0));
     }
-    add("bounds", IntervalText(check));
+    add("bounds", std::string(absl::StripPrefix(IntervalText(check), "in ")));
     add(sides ? "floor" : "budget", check.budget() > 0 ? FormatRatio(check.budget()) : "");
     if (check.distinct_subjects() > 0 || check.affected_subjects() > 0) add("subjects", SubjectsText(check));
     if (check.dispersion() > 1) {
       add("clustered", absl::StrFormat("counts without a subject are divided by %.2f", check.dispersion()));
     }
-    add("roll back",
-        BarLine(style, check.log_evidence_rollback(), check.log_threshold_rollback(), "roll back"));
-    add("advance", BarLine(style, check.log_evidence_advance(), check.log_threshold_advance(), "pass"));
+    add("roll back", BarLine(style, check.log_evidence_rollback(), check.log_threshold_rollback()));
+    add("advance", BarLine(style, check.log_evidence_advance(), check.log_threshold_advance()));
     if (check.has_onset_time()) {
       add("onset", absl::StrCat("most likely ", UtcTime(check.onset_time()), " UTC"));
     }
@@ -126,9 +127,15 @@ std::string LastDecision(const v1::DecisionRecord& record) {
                       Printable(record.reason()));
 }
 
+// "12m (11m .. 15m)"; one number when all runs are alike.
 std::string Percentiles(const domain::DurationSummary& summary, absl::Duration from = absl::ZeroDuration()) {
-  return absl::StrCat(ShortDuration(summary.median - from), " (", ShortDuration(summary.p10 - from), " .. ",
-                      ShortDuration(summary.p90 - from), ")");
+  const auto show = [&](absl::Duration duration) {
+    return duration <= from ? std::string("0s") : ShortDuration(duration - from);
+  };
+  const std::string p10 = show(summary.p10);
+  const std::string p90 = show(summary.p90);
+  if (p10 == p90) return p10;
+  return absl::StrCat(show(summary.median), " (", p10, " .. ", p90, ")");
 }
 
 std::string RunsText(size_t runs, size_t of) {
@@ -190,9 +197,9 @@ std::string MissingText(const v1::CheckResult& check) {
   if (check.rising()) return "rises within the budget: holds until it stops, or somebody decides";
   if (check.will_not_resolve()) return "will not resolve: the rate is about the bound or above it";
   if (check.has_needed_more()) {
-    return absl::StrCat("needs ", FormatCount(check.needed_more()), " more clean, ",
-                        check.has_eta() ? absl::StrCat("about ", ShortDuration(FromProto(check.eta())))
-                                        : "for an unknown time");
+    return absl::StrCat(
+        "needs ", FormatCount(check.needed_more()), " more clean, ",
+        check.has_eta() ? absl::StrCat("about ", ShortDuration(FromProto(check.eta()))) : "ETA unknown");
   }
   return check.total() == 0 && !IsLevel(check) ? "needs data" : "";
 }
@@ -232,9 +239,8 @@ std::string RenderExplanation(absl::string_view migration, const v1::ExplainGate
     lines.AddRow({Cell(std::string(name), Tone::kFaint), Cell(std::move(value))});
   };
   if (gate.log_threshold_rollback() > 0) {
-    add("roll back",
-        BarLine(style, gate.log_evidence_rollback(), gate.log_threshold_rollback(), "roll back") +
-            ", all checks together");
+    add("roll back", BarLine(style, gate.log_evidence_rollback(), gate.log_threshold_rollback()) +
+                         ", all checks together");
   }
   if (gate.suspect_fields_size() > 0) add("suspect fields", absl::StrJoin(gate.suspect_fields(), ", "));
   if (gate.evidence_restarts() > 0) {
@@ -310,8 +316,10 @@ std::string RenderSimulation(const SimulationView& view, const RenderOptions& op
     for (const auto& [check, runs] : summary.rollbacks_by_check) {
       checks.push_back(absl::StrCat(Printable(check), " (", runs, ")"));
     }
-    absl::StrAppend(&out, absl::StrJoin(checks, ", "),
-                    "\n  for instance: ", Printable(summary.rollback_sentence));
+    absl::StrAppend(&out, absl::StrJoin(checks, ", "), "\n  by then new had served ",
+                    FormatCount(summary.reads_until_rollback), " reads, of which ",
+                    FormatCount(summary.errors_until_rollback),
+                    " had failed (medians)\n  for instance: ", Printable(summary.rollback_sentence));
   }
   return out + "\n";
 }
@@ -332,6 +340,8 @@ std::string SimulationJson(const SimulationView& view) {
   return absl::StrCat("{\"traffic\":", JsonString(view.title), ",\"runs\":", summary.runs, ",\"untilStep\":[",
                       absl::StrJoin(steps, ","), "],\"untilEnd\":", JsonOf(summary.until_end), ",\"held\":[",
                       absl::StrJoin(held, ","), "],\"untilRollback\":", JsonOf(summary.until_rollback),
+                      ",\"newReadsUntilRollback\":", summary.reads_until_rollback,
+                      ",\"newErrorsUntilRollback\":", summary.errors_until_rollback,
                       ",\"onsetSeconds\":", absl::ToInt64Seconds(view.onset), ",\"rollbacksByCheck\":{",
                       absl::StrJoin(checks, ","),
                       "},\"rollbackSentence\":", JsonString(summary.rollback_sentence), "}");

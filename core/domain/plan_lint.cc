@@ -4,14 +4,14 @@
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <set>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/domain/bucketing.h"
+#include "core/domain/metric_evidence.h"
 #include "core/domain/plan.h"
 #include "core/domain/plan_findings.h"
 #include "core/domain/rate_evidence.h"
@@ -33,20 +33,17 @@ std::string Seconds(absl::Duration duration) {
   return absl::FormatDuration(absl::Ceil(duration, absl::Seconds(1)));
 }
 
-// What makes the evidence for a rollback distinct (gate.h): each has its share of alpha_rollback.
-using Null = std::tuple<Metric, std::string, double, double>;
-
-std::set<Null> DistinctNulls(const MigrationPlan& plan) {
-  std::set<Null> nulls;
+// How many nulls share alpha_rollback (gate.h).
+size_t BindingNulls(const MigrationPlan& plan) {
+  std::vector<NullHypothesis> nulls;
   for (const PlanStep& step : plan.steps) {
     for (const Check& check : step.checks) {
-      const MetricRow& metric = RowOf(check.metric);
-      if (metric.family == MetricFamily::kLevel) continue;
-      nulls.insert(
-          {check.metric, check.field, check.quantile, metric.takes_budget ? check.budget : check.floor});
+      if (check.advisory || RowOf(check.metric).family == MetricFamily::kLevel) continue;
+      const NullHypothesis null(check);
+      if (!absl::c_linear_search(nulls, null)) nulls.push_back(null);
     }
   }
-  return nulls;
+  return nulls.size();
 }
 
 void LintCheck(const PlanStep& step, const Check& check, const std::string& path, Findings& findings) {
@@ -59,10 +56,11 @@ void LintCheck(const PlanStep& step, const Check& check, const std::string& path
                        "check cannot pass"
                      : "no floor: with few errors on the old side the check may hold for very long",
                  path, ".floor");
-  } else if (metric.family == MetricFamily::kRatio && old_side_is_silent) {
+  } else if (old_side_is_silent) {
     findings.Add(absl::StrCat(metric.name,
                               " at a weight of 100 %: the old side serves nothing to compare with, so the "
-                              "check cannot pass; leave it out of this step, or use PAIRED_LATENCY"),
+                              "check cannot pass; leave it out of this step",
+                              metric.metric == Metric::kLatency ? ", or use PAIRED_LATENCY" : ""),
                  path, ".metric");
   }
 }
@@ -108,7 +106,7 @@ void LintSplits(const MigrationPlan& plan, Findings& findings) {
                                  steps, advance_cost),
                  "plan.steps");
   }
-  const size_t nulls = DistinctNulls(plan).size();
+  const size_t nulls = BindingNulls(plan);
   const double rollback_cost = nulls == 0 ? 1
                                           : std::log(static_cast<double>(nulls) / plan.alpha_rollback) /
                                                 -std::log(plan.alpha_rollback);

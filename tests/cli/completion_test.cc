@@ -50,6 +50,8 @@ TEST(CompletionTest, BashCompletes) {
     const char* words;
     const char* replies;
   } kTable[] = {{"lockstep adv", "advance"},
+                {"lockstep gate e", "explain export"},
+                {"lockstep gate simulate --new-s", "--new-share"},
                 {"lockstep migration l", "lint list"},
                 {"lockstep get x -o j", "json jsonl"},
                 {"lockstep -o json mig", "migration"},

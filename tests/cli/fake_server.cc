@@ -161,6 +161,24 @@ class FakeServer::Routing final : public v1::RoutingService::Service {
   FakeServer* const fake_;
 };
 
+class FakeServer::Gate final : public v1::GateService::Service {
+ public:
+  explicit Gate(FakeServer* fake) : fake_(fake) {}
+  grpc::Status ExplainGate(grpc::ServerContext* context, const v1::ExplainGateRequest* request,
+                           v1::ExplainGateResponse* response) override {
+    *response = fake_->script_.explanation;
+    return fake_->Record(context, "ExplainGate", *request);
+  }
+  grpc::Status ExportEvidence(grpc::ServerContext* context, const v1::ExportEvidenceRequest* request,
+                              grpc::ServerWriter<v1::EvidenceLine>* writer) override {
+    for (const v1::EvidenceLine& line : fake_->script_.evidence) writer->Write(line);
+    return fake_->Record(context, "ExportEvidence", *request);
+  }
+
+ private:
+  FakeServer* const fake_;
+};
+
 class FakeServer::Health final : public grpc::health::v1::Health::Service {
  public:
   explicit Health(FakeServer* fake) : fake_(fake) {}
@@ -178,12 +196,14 @@ class FakeServer::Health final : public grpc::health::v1::Health::Service {
 FakeServer::FakeServer()
     : migrations_(std::make_unique<Migrations>(this)),
       routing_(std::make_unique<Routing>(this)),
+      gate_(std::make_unique<Gate>(this)),
       health_(std::make_unique<Health>(this)) {
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(migrations_.get());
   builder.RegisterService(routing_.get());
+  builder.RegisterService(gate_.get());
   builder.RegisterService(health_.get());
   server_ = builder.BuildAndStart();
   LOCKSTEP_CHECK(server_ != nullptr && port != 0, "the fake server listens");

@@ -13,6 +13,7 @@
 #include "google/protobuf/message.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "lockstep/v1/gate_service.grpc.pb.h"
 #include "lockstep/v1/migration_service.grpc.pb.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
 
@@ -30,6 +31,8 @@ struct Script {
   std::vector<v1::DecisionRecord> decisions;
   std::vector<v1::MismatchSample> mismatches;
   v1::RouteResponse route;
+  v1::ExplainGateResponse explanation;
+  std::vector<v1::EvidenceLine> evidence;
   bool serving = true;
 };
 
@@ -57,6 +60,7 @@ class FakeServer final {
  private:
   class Migrations;
   class Routing;
+  class Gate;
   class Health;
 
   // Records the call; the scripted failure, or OK.
@@ -70,6 +74,7 @@ class FakeServer final {
   std::string principal_;
   std::unique_ptr<Migrations> migrations_;
   std::unique_ptr<Routing> routing_;
+  std::unique_ptr<Gate> gate_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -73,6 +73,57 @@ pins:
   EXPECT_EQ(m.pins().rules(0).side(), v1::SIDE_NEW);
 }
 
+TEST(MigrationFileTest, ReadsEveryBoundOfAPlan) {
+  const MigrationFile file = ParseMigrationFile(R"(
+name: demo/cities
+plan:
+  telemetry_limits: {max_not_comparable: 5%, max_share_skew: 2, stale_after: 2m}
+  steps:
+    - stage: CANARY_READ
+      weight: 1%
+      deadline: 2h
+      checks:
+        - {name: a, metric: latency, quantile: p95}
+        - {name: b, metric: latency, quantile: 0.99}
+        - {name: c, metric: latency, quantile: 50%}
+        - {name: d, metric: coverage, limit: 99.9%}
+        - {name: e, metric: outstanding_repairs, limit: 10}
+        - {name: f, metric: throughput_share, limit: 1.5}
+        - {name: g, metric: paired_error_ratio, floor: 0.5%}
+)",
+                                                "default");
+  ASSERT_THAT(Formatted(file.diagnostics), IsEmpty());
+  const v1::Plan& plan = file.documents[0].migration.plan();
+  EXPECT_EQ(plan.telemetry_limits().max_not_comparable(), 0.05);
+  EXPECT_EQ(plan.telemetry_limits().max_share_skew(), 2);
+  EXPECT_EQ(plan.telemetry_limits().stale_after().seconds(), 120);
+  const v1::PlanStep& step = plan.steps(0);
+  EXPECT_EQ(step.deadline().seconds(), 7200);
+  EXPECT_EQ(step.checks(0).quantile(), 0.95);
+  EXPECT_EQ(step.checks(1).quantile(), 0.99);
+  EXPECT_EQ(step.checks(2).quantile(), 0.5);
+  EXPECT_EQ(step.checks(3).limit(), 0.999);
+  EXPECT_EQ(step.checks(4).limit(), 10);
+  EXPECT_EQ(step.checks(5).limit(), 1.5);
+  EXPECT_EQ(step.checks(6).floor(), 0.005);
+}
+
+TEST(MigrationFileTest, PlansNeedNoName) {
+  std::vector<Diagnostic> diagnostics;
+  const auto plan = ReadPlanFile(
+      "plan: {steps: [{stage: DUAL_WRITE}]}\ncontract: {fields: [{path: a}, {path: b}]}\n", &diagnostics);
+  ASSERT_TRUE(plan.has_value());
+  EXPECT_THAT(Formatted(diagnostics), IsEmpty());
+  EXPECT_THAT(plan->plan.steps, SizeIs(1));
+  EXPECT_EQ(plan->declared_fields, 2u);
+  EXPECT_FALSE(
+      ReadPlanFile("plan: {steps: [{stage: DUAL_WRITE}]}\n---\nplan: {}\n", &diagnostics).has_value());
+  EXPECT_THAT(Formatted(diagnostics),
+              ElementsAre("f:3:1: error: a second migration: a plan is read from a file that defines one"));
+  EXPECT_FALSE(ReadPlanFile("plan:\n  steps: [{stage: SHADOW_READ}]\n", &diagnostics).has_value());
+  EXPECT_THAT(diagnostics, SizeIs(1));
+}
+
 TEST(MigrationFileTest, NamesWithoutNamespaceTakeTheDefault) {
   const MigrationFile file = ParseMigrationFile("name: a\n---\nname: namespaces/x/migrations/b\n---\n", "ns");
   ASSERT_TRUE(file.ok());
@@ -104,14 +155,27 @@ TEST(MigrationFileTest, ErrorsSayWhereAndWhat) {
        {"f:3:3: error: unknown field `stepz` in plan: did you mean `steps`?"}},
       {"name: a/b\nplan:\n  frobnicate: 1\n",
        {"f:3:3: error: unknown field `frobnicate` in plan: known are steps, alpha_rollback, alpha_advance, "
-        "expected_services, cool_down"}},
+        "expected_services, cool_down, telemetry_limits"}},
       {"name: a/b\nplan:\n  steps:\n    - stage: CANARY\n",
        {"f:4:14: error: `stage`: unknown value \"CANARY\": allowed are OFF, DUAL_WRITE, SHADOW_READ, "
         "CANARY_READ, "
         "CUTOVER, NEW_ONLY, COMPLETE"}},
-      {"name: a/b\nplan:\n  steps:\n    - checks:\n        - metric: latency\n",
-       {"f:5:19: error: `metric`: unknown value \"latency\": allowed are mismatch_ratio, error_ratio, "
-        "mirror_failure_ratio"}},
+      {"name: a/b\nplan:\n  steps:\n    - checks:\n        - metric: slowness\n",
+       {"f:5:19: error: `metric`: unknown value \"slowness\": allowed are mismatch_ratio, error_ratio, "
+        "mirror_failure_ratio, paired_error_ratio, latency, paired_latency, outstanding_repairs, coverage, "
+        "throughput_share"}},
+      {"name: a/b\nplan:\n  steps:\n    - checks:\n        - {quantile: p100}\n        - {limit: all}\n      "
+       "  - "
+       "{quantile: slow}\n",
+       {"f:5:22: error: `quantile`: \"p100\" is not a quantile: write it as \"p95\" or as \"0.95\"",
+        "f:6:19: error: `limit`: must be a number, or a share like \"99.9%\"; found \"all\"",
+        "f:7:22: error: `quantile`: \"slow\" is not a quantile: write it as \"p95\" or as \"0.95\""}},
+      {"name: a/b\nplan:\n  telemetry_limits: {stale_after: 60, max_not_comparable: most}\n",
+       {"f:3:35: error: `stale_after`: \"60\" is not a duration: write a number with a unit, like \"30s\", "
+        "\"5m\" or "
+        "\"1h30m\"",
+        "f:3:59: error: `max_not_comparable`: \"most\" is not a rate: write it as \"0.1%\" or as \"0.001\""}},
+      {"name: a/b\ndeadline_time: now\n", {"f:2:1: error: `deadline_time` is set by the server: remove it"}},
       {"name: a/b\nplan:\n  steps:\n    - weight: 101%\n      min_bake: 30\n      manual: yes\n",
        {"f:4:15: error: `weight`: \"101%\" is more than 100 %",
         "f:5:17: error: `min_bake`: \"30\" is not a duration: write a number with a unit, like \"30s\", "

@@ -125,4 +125,38 @@ v1::RouteResponse SampleRoute() {
     reason: DECISION_REASON_BUCKET_IN bucket: 412 } epoch: 7 stage: STAGE_CANARY_READ)");
 }
 
+v1::ExplainGateResponse SampleExplanation() {
+  return Parse<v1::ExplainGateResponse>(R"(
+  step: 2
+  gate {
+    verdict: VERDICT_HOLD sentence: "errors: 2 of 400 reads served by the new side failed: needs 1,203 more."
+    bake_remaining { seconds: 1200 } evaluate_time { seconds: 1714564799 }
+    log_evidence_rollback: 1.25 log_threshold_rollback: 4.605 suspect_fields: "admin\x1b_code" evidence_restarts: 1
+    deadline_passed: true
+    guards { name: "share" sentence: "the new side served 3 % of the reads, but 1 % are configured" }
+    checks { check: "mismatches" metric: METRIC_MISMATCH_RATIO field: "admin_code" verdict: VERDICT_ADVANCE
+      on_breach: BREACH_ACTION_ROLLBACK null_hypothesis: "the mismatch rate of 'admin_code' is at most 0.1 %"
+      bad: 1 total: 51234 estimate: 0.0000195 lower: 0.0000001 upper: 0.00021 budget: 0.001
+      log_evidence_rollback: -3.2 log_threshold_rollback: 5.99 log_evidence_advance: 6.1 log_threshold_advance: 5.99
+      affected_subjects: 1 distinct_subjects: 40123 dispersion: 1 sentence: "at most 0.021 %" }
+    checks { check: "errors" metric: METRIC_ERROR_RATIO verdict: VERDICT_HOLD on_breach: BREACH_ACTION_PAUSE
+      null_hypothesis: "the new side fails at most 1.1 times as often as the old side, or at most 0.5 %"
+      bad: 2 total: 400 bad_baseline: 90 total_baseline: 39600 estimate: 0.005 lower: 0.0004 upper: 0.021 budget: 0.005
+      affected_subjects: 2 affected_subjects_baseline: 71 distinct_subjects: 391 dispersion: 1.7
+      log_evidence_rollback: 2.1 log_threshold_rollback: 5.99 log_evidence_advance: -1.4 log_threshold_advance: 5.99
+      onset_time { seconds: 1714564500 } needed_more: 1203 eta { seconds: 300 } sentence: "needs more" }
+    checks { check: "tail" metric: METRIC_LATENCY quantile: 0.95 verdict: VERDICT_HOLD advisory: true
+      on_breach: BREACH_ACTION_NOTIFY bad: 900 total: 9000 bad_baseline: 500 total_baseline: 10000 estimate: 0.1
+      lower: 0.09 upper: 0.11 will_not_resolve: true log_evidence_rollback: 12 log_threshold_rollback: 5.99
+      log_threshold_advance: 5.99 sentence: "slower" }
+    checks { check: "repairs" metric: METRIC_OUTSTANDING_REPAIRS verdict: VERDICT_HOLD bad: 12 estimate: 12 budget: 10
+      on_breach: BREACH_ACTION_ROLLBACK sentence: "12 repairs are outstanding" }
+    checks { check: "copied" metric: METRIC_COVERAGE verdict: VERDICT_ADVANCE bad: 999 total: 1000 estimate: 0.999
+      budget: 0.999 on_breach: BREACH_ACTION_ROLLBACK sentence: "99.9 % of the rows are copied" }
+  }
+  last_decision { name: "namespaces/demo/migrations/cities/decisions/3" time { seconds: 1714564200 } actor: "gate"
+    action: "advance" reason: "all checks pass" before { stage: STAGE_SHADOW_READ epoch: 6 }
+    after { stage: STAGE_CANARY_READ read_weight: 1000 epoch: 7 } run_state: RUN_STATE_RUNNING step: 2 })");
+}
+
 }  // namespace lockstep::cli

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "lockstep/v1/gate_service.pb.h"
 #include "lockstep/v1/migration.pb.h"
 #include "lockstep/v1/migration_service.pb.h"
 #include "lockstep/v1/routing_service.pb.h"
@@ -25,5 +26,9 @@ std::vector<v1::Instance> SampleInstances();
 std::vector<v1::DecisionRecord> SampleDecisions();
 std::vector<v1::MismatchSample> SampleMismatches();
 v1::RouteResponse SampleRoute();
+
+// A gate in which every part says something: a rate that passes, a ratio that holds, a level, a breach that
+// only notifies, a guard, a suspect field.
+v1::ExplainGateResponse SampleExplanation();
 
 }  // namespace lockstep::cli

@@ -115,6 +115,46 @@ TEST(TextTest, Durations) {
   }
 }
 
+TEST(TextTest, Quantiles) {
+  const struct {
+    const char* text;
+    double quantile;  // 0 = refused
+  } kTable[] = {{"p50", 0.5},  {"p95", 0.95},   {"P99", 0.99}, {"p99.9", 0.999}, {"0.95", 0.95},
+                {"95%", 0.95}, {" p95 ", 0.95}, {"p0", 0},     {"p100", 0},      {"1", 0},
+                {"95", 0},     {"0", 0},        {"", 0},       {"p", 0},         {"pp95", 0},
+                {"p-5", 0},    {"nan", 0}};
+  for (const auto& row : kTable) {
+    const auto quantile = ParseQuantile(row.text);
+    EXPECT_EQ(quantile.value_or(0), row.quantile) << row.text;
+  }
+}
+
+TEST(TextTest, Times) {
+  const absl::Time now = absl::FromUnixSeconds(1714564800);
+  const struct {
+    const char* text;
+    int64_t seconds_ago;  // -1 = refused
+  } kTable[] = {{"2024-05-01T12:00:00Z", 0},
+                {"2024-05-01T13:50:00+02:00", 600},
+                {"10m ago", 600},
+                {"-10m", 600},
+                {"10m", 600},
+                {"1h30m ago", 5400},
+                {"0", 0},
+                {"yesterday", -1},
+                {"", -1},
+                {"ago", -1},
+                {"10", -1},
+                {"2024-05-01", -1},
+                {"--10m", -1}};
+  for (const auto& row : kTable) {
+    const auto time = ParseTime(row.text, now);
+    EXPECT_EQ(time.ok(), row.seconds_ago >= 0) << row.text;
+    if (!time.ok()) continue;
+    EXPECT_EQ(absl::ToInt64Seconds(now - *time), row.seconds_ago) << row.text;
+  }
+}
+
 TEST(TextTest, Enums) {
   const auto& stages = *v1::Stage_descriptor();
   EXPECT_EQ(EnumName(stages, v1::STAGE_CANARY_READ), "CANARY_READ");

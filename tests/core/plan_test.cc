@@ -260,8 +260,11 @@ TEST(ValidatePlanTest, LimitsAndQuantilesHaveTheirRanges) {
     Check check = ValidCheckOf(row.metric);
     check.limit = row.value;
     const auto paths = Paths(ValidatePlan(PlanWith(check)));
-    if (row.valid) EXPECT_THAT(paths, IsEmpty());
-    if (!row.valid) EXPECT_THAT(paths, ElementsAre("plan.steps[2].checks[0].limit"));
+    if (row.valid) {
+      EXPECT_THAT(paths, IsEmpty());
+    } else {
+      EXPECT_THAT(paths, ElementsAre("plan.steps[2].checks[0].limit"));
+    }
   }
   for (const double quantile : {0.5, 0.95, 0.99, 0.0, 0.9, 1.0, kNan}) {
     SCOPED_TRACE(quantile);
@@ -325,6 +328,8 @@ TEST(LintPlanTest, PointsAtWhatWasProbablyNotMeant) {
        "plan.steps[3].checks[1].floor", "very long"},
       {"latency at 100 %", [](auto& p) { p.steps[3].checks.push_back(ValidCheckOf(Metric::kLatency)); },
        "plan.steps[3].checks[2].metric", "cannot pass"},
+      {"share at 100 %", [](auto& p) { p.steps[3].checks.push_back(ValidCheckOf(Metric::kThroughputShare)); },
+       "plan.steps[3].checks[2].metric", "leave it out"},
       {"notifies only",
        [](auto& p) {
          for (Check& check : p.steps[1].checks) check.on_breach = BreachAction::kNotify;
