@@ -49,7 +49,7 @@ std::string Observed(const Check& check, const CheckResult& result, bool breache
   std::string text = absl::StrCat(CountInWords(result.bad), " of ", CountInWords(result.total), " ",
                                   row.trials, " ", row.happened);
   if (check.metric == Metric::kLatency) {
-    absl::StrAppend(&text, " (slower than the old side's ", QuantileInWords(check.quantile), " and 10.5 %)");
+    absl::StrAppend(&text, " ", QuantileInWords(check.quantile));
   }
   if (!check.field.empty()) absl::StrAppend(&text, " in '", check.field, "'");
   if (result.distinct_subjects > 0) {
@@ -61,10 +61,9 @@ std::string Observed(const Check& check, const CheckResult& result, bool breache
   if (row.family == MetricFamily::kRatio) {
     absl::StrAppend(&text,
                     check.metric == Metric::kPairedErrorRatio ? ", on the old side alone "
-                    : check.metric == Metric::kLatency
-                        ? ", of those served by the old side slower than its quantile "
-                        : ", of those served by the old side ",
-                    CountInWords(result.bad_baseline), " of ", CountInWords(result.total_baseline));
+                                                              : ", of those served by the old side ",
+                    CountInWords(result.bad_baseline), " of ", CountInWords(result.total_baseline),
+                    check.metric == Metric::kLatency ? " took longer than it" : "");
   }
   return text;
 }
@@ -194,7 +193,12 @@ std::string CheckSentence(const Check& check, const CheckResult& result,
         ": holds, because the rate has risen since the first hour of the step, still within the budget.");
   }
   if (result.will_not_resolve) {
-    return absl::StrCat(text, ": will not resolve, the rate is about the bound or above it.");
+    // Below a floor any ratio would do; what is left is the ratio, if there is an old side to compare with.
+    const bool by_ratio = row.family == MetricFamily::kRatio && result.total_baseline > 0;
+    return absl::StrCat(text, ": will not resolve, the rate is about ",
+                        by_ratio ? absl::StrFormat("%g times the old side's or more", row.advance_lambda)
+                                 : "the bound or above it",
+                        ".");
   }
   if (!result.needed_more) {
     return absl::StrCat(text, ": not certain yet", Eta(result), ".");

@@ -124,7 +124,7 @@ const std::array<MetricRow, kMetricCount>& MetricTable() {
        .first_stage = Stage::kCanaryRead,
        .rate = "the share of slow reads",
        .trials = "reads served by the new side",
-       .happened = "were slow",
+       .happened = "took over 10.5 % longer than the old side's",
        .subjects = "subjects"},
       {.metric = Metric::kPairedLatency,
        .name = "PAIRED_LATENCY",

@@ -13,6 +13,9 @@
 namespace lockstep::domain {
 namespace {
 
+// With fewer, a rate well within its bound often looks like one above it.
+constexpr double kLeastEventsToJudge = 5;
+
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 
 double BoundOf(const Check& check) {
@@ -133,7 +136,7 @@ std::optional<uint64_t> MetricEvidence::NeededMore(double log_threshold) const {
 
 bool MetricEvidence::WillNotResolve() const {
   const RateEvidence distinct = scope_new_.Distinct();
-  if (distinct.events() == 0) return false;
+  if (scope_new_.affected() < kLeastEventsToJudge) return false;
   if (rate_) {
     // What an observation adds to E_down on average, for the best factor.
     const double rate = distinct.Estimate();

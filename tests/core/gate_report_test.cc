@@ -315,6 +315,10 @@ TEST(GateReportTest, WhatIsMissingAndForHowLong) {
        "no comparisons yet; needs 5,059 clean ones."},
       {"about the budget", MismatchCheck(.01), Compared(2, 200), std::nullopt, std::nullopt, true,
        ": will not resolve, the rate is about the bound or above it."},
+      {"twice the old side", ErrorCheck(0), Served(8, 100, 4, 100), std::nullopt, std::nullopt, true,
+       ": will not resolve, the rate is about 2 times the old side's or more."},
+      {"above the floor, no old side", ErrorCheck(.005), Served(8, 100, 0, 0), std::nullopt, std::nullopt,
+       true, ": will not resolve, the rate is about the bound or above it."},
       {"no floor, no old side", ErrorCheck(0), Served(1, 20, 0, 0), std::nullopt, std::nullopt, false,
        ": not certain yet."},
   };

@@ -454,6 +454,9 @@ TEST(MetricEvidenceTest, WhatIsMissing) {
       {"above the floor, twice old", ErrorCheck(.005), {Served(100, 1'000, 50, 1'000)}, false, true},
       {"above the floor, no old side", ErrorCheck(.005), {Served(100, 1'000, 0, 0)}, false, true},
       {"below the floor, worse than old", ErrorCheck(.5), {Served(1, 10, 0, 1'000)}, true, false},
+      {"too few to say", MismatchCheck(.01), {Compared(4, 100)}, false, false},
+      {"enough to say", MismatchCheck(.01), {Compared(5, 100)}, false, true},
+      {"no floor, twice old", ErrorCheck(0), {Served(10, 100, 50, 1'000)}, false, true},
       {"as slow as allowed", PairedLatencyCheck(), {TimedPairs(50, 50)}, false, true},
       {"faster", PairedLatencyCheck(), {TimedPairs(3, 10)}, true, false},
   };
