@@ -104,16 +104,31 @@ std::vector<Check> FiveChecks(double error_floor) {
           {.name = "latency-p99", .metric = Metric::kLatency, .quantile = 0.99}};
 }
 
-size_t LargestPlausible(size_t runs, double rate) {
-  const auto n = static_cast<double>(runs);
+namespace {
+
+// Smallest k with P(X <= k) >= `probability`, X binomial.
+size_t BinomialQuantile(size_t trials, double rate, double probability) {
+  const auto n = static_cast<double>(trials);
   double below = 0;
-  for (size_t k = 0; k <= runs; ++k) {
+  for (size_t k = 0; k <= trials; ++k) {
     const auto x = static_cast<double>(k);
     below += std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) + x * std::log(rate) +
                       (n - x) * std::log1p(-rate));
-    if (below >= 0.99) return k;
+    if (below >= probability) return k;
   }
-  return runs;
+  return trials;
+}
+
+}  // namespace
+
+size_t LargestPlausible(size_t runs, double rate) { return BinomialQuantile(runs, rate, 0.99); }
+
+bool QuantileMeets(const Options& options, std::vector<double> values, double q, double bar) {
+  if (options.full) return Quantile(std::move(values), q) <= bar;
+  // Fewer than r values are below the quantile in 1 % of all cases at most.
+  const size_t rank = BinomialQuantile(values.size(), q, 0.01);
+  std::sort(values.begin(), values.end());
+  return values[std::max<size_t>(rank, 1) - 1] <= bar;
 }
 
 double Quantile(std::vector<double> values, double q) {

@@ -93,6 +93,9 @@ size_t LargestPlausible(size_t runs, double rate);
 
 // By nearest rank; `values` is not empty.
 double Quantile(std::vector<double> values, double q);
+// Whether the quantile is at most `bar`: as measured with the full number of runs; in brief, whether fewer
+// runs leave it possible (the lower end of the quantile's 99 % confidence interval, an order statistic).
+bool QuantileMeets(const Options& options, std::vector<double> values, double q, double bar);
 
 std::string Percent(size_t part, size_t whole);  // "0.43 % (86 of 20000)"
 std::string Seconds(double seconds);             // "25 s"

@@ -182,8 +182,8 @@ void AddFalseAlarms(const std::string& claim, const FalseAlarms& alarms, size_t 
 
 Report MeasureCalibration(const Options& options) {
   Report report;
-  const size_t runs = options.Runs(20'000, 1'000);
-  const absl::Duration horizon = options.full ? absl::Hours(2) : absl::Hours(1);
+  const size_t runs = options.Runs(20'000, 500);
+  constexpr absl::Duration horizon = absl::Hours(1);
   for (const Edge& edge : AllEdges()) {
     const auto plan = CanaryPlan({0.05}, {edge.check});
     report.rows.push_back(AtMost(absl::StrCat(edge.null, ": rolled back at the edge"),
@@ -203,7 +203,7 @@ Report MeasureCalibration(const Options& options) {
 
 Report MeasureFalseRollbacks(const Options& options) {
   Report report;
-  const size_t runs = options.Runs(1'000, 40);
+  const size_t runs = options.Runs(1'000, 30);
   const absl::Duration horizon = absl::Hours(4);
   TrafficModel swinging = HealthyTraffic();
   swinging.swing_factor = 5;
@@ -224,8 +224,8 @@ Report MeasureFalseRollbacks(const Options& options) {
 
 Report MeasureFalseAdvances(const Options& options) {
   Report report;
-  const size_t runs = options.Runs(10'000, 300);
-  const size_t runs_beyond = options.Runs(1'000, 300);
+  const size_t runs = options.Runs(2'000, 100);
+  const size_t runs_beyond = options.Runs(1'000, 100);
   TrafficModel model = HealthyTraffic();
   model.latency_median = absl::ZeroDuration();
   model.reads_per_second = 1000;
@@ -318,7 +318,7 @@ Report MeasureCleanCertificate(const Options&) {
 
 Report MeasureBursts(const Options& options) {
   Report report;
-  const size_t runs = options.Runs(1'000, 40);
+  const size_t runs = options.Runs(1'000, 30);
   TrafficModel bursts = HealthyTraffic();
   bursts.mean_burst = 20;
   AddFalseAlarms("A/A, bursts of mean 20, subjects named",
