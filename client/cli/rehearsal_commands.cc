@@ -235,7 +235,7 @@ struct SimulateArgs {
   std::string onset;
   uint64_t population = 0;
   double mean_burst = 1;
-  uint64_t backfill_rows = 0;
+  int64_t backfill_rows = -1;
   double backfill_rate = 1000;
   size_t runs = 20;
   uint64_t seed = 1;
@@ -282,6 +282,15 @@ absl::Status ReadRates(const SimulateArgs& args, domain::TrafficModel* traffic) 
   return absl::OkStatus();
 }
 
+bool ChecksCoverage(const domain::MigrationPlan& plan) {
+  for (const domain::PlanStep& step : plan.steps) {
+    for (const domain::Check& check : step.checks) {
+      if (check.metric == domain::Metric::kCoverage) return true;
+    }
+  }
+  return false;
+}
+
 absl::StatusOr<Simulation> ReadSimulation(const SimulateArgs& args, domain::MigrationPlan plan) {
   Simulation out{.plan = std::move(plan)};
   if (!(args.rps > 0))
@@ -290,8 +299,10 @@ absl::StatusOr<Simulation> ReadSimulation(const SimulateArgs& args, domain::Migr
   out.traffic.writes_per_second = args.wps < 0 ? args.rps / 10 : args.wps;
   out.traffic.latency_median = absl::Milliseconds(args.latency_ms);
   out.traffic.mean_burst = args.mean_burst;
-  out.traffic.backfill_rows = args.backfill_rows;
-  out.traffic.backfill_rows_per_second = args.backfill_rows == 0 ? 0 : args.backfill_rate;
+  // A plan that waits for a backfill would wait for ever without one.
+  const int64_t rows = args.backfill_rows >= 0 ? args.backfill_rows : ChecksCoverage(out.plan) ? 10'000 : 0;
+  out.traffic.backfill_rows = static_cast<uint64_t>(rows);
+  out.traffic.backfill_rows_per_second = rows == 0 ? 0 : args.backfill_rate;
   if (args.population > 0) {
     out.traffic.subjects = domain::SubjectModel::kPopulation;
     out.traffic.population = args.population;
@@ -411,7 +422,8 @@ void AddSimulate(CLI::App* gate, Action* action) {
   option("--latency-ms", args->latency_ms, "MS", "Median latency of the old side; default 10");
   option("--subjects", args->population, "N", "Reads come from so many subjects; default: each from another");
   option("--burst", args->mean_burst, "N", "Errors and mismatches come in bursts of this mean; default 1");
-  option("--backfill-rows", args->backfill_rows, "N", "Rows to copy, for COVERAGE; default 0");
+  option("--backfill-rows", args->backfill_rows, "N",
+         "Rows to copy; default 10000 if the plan checks COVERAGE, else none");
   option("--backfill-rate", args->backfill_rate, "N", "Rows copied a second; default 1000");
   option("--new-share", args->new_share, "SHARE", "One canary step at this share instead of the plan's own");
   option("--new-error-rate", args->new_error_rate, "RATE",
