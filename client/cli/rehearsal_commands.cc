@@ -374,6 +374,13 @@ ExitCode RunSimulate(Session& session, const SimulateArgs& args) {
   domain::TrafficModel healthy = simulation->traffic;
   healthy.new_side = healthy.new_side_before_onset;
   healthy.onset = absl::ZeroDuration();
+  const auto say = [&](absl::string_view kind) {
+    if (!session.streams().err_is_terminal) return;
+    session.Note(Glyph::kWaiting, Tone::kFaint,
+                 absl::StrCat("simulating ", simulation->options.runs, " runs of ", kind,
+                              " traffic, each of at most ", ShortDuration(simulation->options.horizon)));
+  };
+  say("healthy");
   const auto healthy_summary = domain::SimulateRuns(simulation->plan, healthy, simulation->options);
   if (!healthy_summary.ok()) return session.UsageError(healthy_summary.status().message());
   std::vector<SimulationView> views = {{.title = "Healthy: " + DescribeTraffic(healthy, healthy.new_side),
@@ -382,6 +389,7 @@ ExitCode RunSimulate(Session& session, const SimulateArgs& args) {
   absl::StatusOr<domain::SimulationSummary> bad_summary;
   if (!simulation->healthy_only) {
     const domain::TrafficModel& bad = simulation->traffic;
+    say("bad");
     bad_summary = domain::SimulateRuns(simulation->plan, bad, simulation->options);
     if (!bad_summary.ok()) return session.UsageError(bad_summary.status().message());
     const std::string from =
