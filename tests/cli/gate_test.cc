@@ -383,6 +383,20 @@ TEST_F(GateTest, LintKnowsTheTraffic) {
   EXPECT_THAT(err_, HasSubstr(" clean comparisons, which at 4/s take 5m"));
 }
 
+// What docs/gate.md shows is what the command reads.
+TEST_F(GateTest, TheManualIsRight) {
+  const std::string page = ReadSourceFile("docs/gate.md");
+  const size_t begin = page.find("```json\n") + 8;
+  const std::string log = page.substr(begin, page.find("```", begin) - begin);
+  EXPECT_EQ(Run({"gate", "replay", "-f", "-"}, log), ExitCode::kHolds) << err_;
+  const std::string plan = ReadSourceFile("docs/gate-example/plan.yaml");
+  EXPECT_EQ(Run({"migration", "lint", "-f", "-", "--rps", "400", "--comparisons-per-second", "400"},
+                absl::StrCat("name: demo/cities\n", plan)),
+            ExitCode::kOk)
+      << err_;
+  EXPECT_THAT(err_, HasSubstr("0 errors, 0 warnings"));
+}
+
 TEST_F(GateTest, HelpHasAnExample) {
   for (const char* command : {"explain", "export", "replay", "simulate"}) {
     EXPECT_EQ(Run({"gate", command, "--help"}), ExitCode::kOk);
