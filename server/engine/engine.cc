@@ -1,5 +1,6 @@
 #include "server/engine/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -91,6 +92,9 @@ EngineMetrics Engine::Metrics() const {
     one.epoch = migration.published.epoch;
     one.generation = migration.published.generation;
     one.totals = telemetry_.LifetimeTotals(migration.name);
+    const domain::RepairStats repairs = telemetry_.Repairs(migration.name, one.generation);
+    one.repairs_outstanding = repairs.queued - std::min(repairs.queued, repairs.done);
+    one.read_observed_ratio = gate_.ObservedReadRatio(migration.name);
     for (const domain::FieldRule& field : migration.contract.fields)
       one.declared_fields.push_back(field.path);
     for (const InstanceView& instance : instances_.List(migration.name)) {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,9 +41,11 @@ struct MigrationMetrics {
   uint32_t write_weight = 0;
   uint64_t epoch = 0;
   uint64_t generation = 0;
-  domain::WindowStats totals;                // over all generations
-  std::vector<std::string> declared_fields;  // other fields of `totals` are shown as "_other"
-  InstanceCounts instances;                  // enrolled for it
+  domain::WindowStats totals;                 // over all generations
+  uint64_t repairs_outstanding = 0;           // in this generation
+  std::optional<double> read_observed_ratio;  // share of new among the reads of the step; none without reads
+  std::vector<std::string> declared_fields;   // other fields of `totals` are shown as "_other"
+  InstanceCounts instances;                   // enrolled for it
   uint64_t fence_waiting_instances = 0;
   std::shared_ptr<const GateEvaluation> gate;  // null: none
 };

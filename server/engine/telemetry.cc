@@ -154,6 +154,12 @@ domain::WindowStats Telemetry::Totals(absl::string_view migration, uint64_t gene
   return found == generations_.end() ? domain::WindowStats() : found->second.total;
 }
 
+domain::RepairStats Telemetry::Repairs(absl::string_view migration, uint64_t generation) const {
+  MutexLock lock(&mutex_);
+  const auto found = generations_.find(GenerationKey(migration, generation));
+  return found == generations_.end() ? domain::RepairStats() : found->second.total.repairs;
+}
+
 domain::WindowStats Telemetry::LifetimeTotals(absl::string_view migration) const {
   domain::WindowStats sum;
   MutexLock lock(&mutex_);

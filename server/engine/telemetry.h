@@ -114,6 +114,8 @@ class Telemetry {
 
   // The sum over one generation, evidence or not; zero when nothing was reported.
   domain::WindowStats Totals(absl::string_view migration, uint64_t generation) const;
+  // As Totals(...).repairs, without a copy of all the rest.
+  domain::RepairStats Repairs(absl::string_view migration, uint64_t generation) const;
   // The sum over all generations of a migration since it was created.
   domain::WindowStats LifetimeTotals(absl::string_view migration) const;
 

@@ -125,6 +125,11 @@ void AddState(const Migrations& migrations, Page* page) {
   page->Family("lockstep_read_target_ratio", MetricType::Gauge,
                "Published share of keys that are read from new.");
   for (const auto& m : migrations) page->Add(Ratio(m.read_weight), {{"migration", m.name}});
+  page->Family("lockstep_read_observed_ratio", MetricType::Gauge,
+               "Share of the reads of the present step that new served.");
+  for (const auto& m : migrations) {
+    if (m.read_observed_ratio) page->Add(*m.read_observed_ratio, {{"migration", m.name}});
+  }
   page->Family("lockstep_write_target_ratio", MetricType::Gauge,
                "Published share of keys whose writes new is authoritative for.");
   for (const auto& m : migrations) page->Add(Ratio(m.write_weight), {{"migration", m.name}});
@@ -162,6 +167,11 @@ void AddTraffic(const Migrations& migrations, Page* page) {
     add("mirror", "ok", w.mirror_ok);
     add("mirror", "error", w.mirror_failed);
     add("mirror", "shed", w.mirror_shed);
+  }
+  page->Family("lockstep_repairs_outstanding", MetricType::Gauge,
+               "Mirror writes that failed in this generation and are not repaired.");
+  for (const auto& m : migrations) {
+    page->Add(static_cast<double>(m.repairs_outstanding), {{"migration", m.name}});
   }
   page->Family("lockstep_operation_duration_seconds", MetricType::Histogram,
                "Latency of reads at the serving side, as reported by instances; the sum is within 1 %.");
@@ -221,12 +231,13 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
     for (const auto& check : m.gate->result.checks)
       page->Add(check.budget, {{"migration", m.name}, {"check", check.check}});
   }
-  page->Family("lockstep_mismatch_ratio_upper_bound", MetricType::Gauge,
-               "Upper end of the confidence sequence of the mismatch ratio.");
+  page->Family(
+      "lockstep_mismatch_ratio_upper_bound", MetricType::Gauge,
+      "Upper end of the confidence sequence of the mismatch ratio, by check; those of one field aside.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
     for (const auto& check : m.gate->result.checks) {
-      if (check.metric == domain::Metric::kMismatchRatio) {
+      if (check.metric == domain::Metric::kMismatchRatio && check.field.empty()) {
         page->Add(check.upper, {{"migration", m.name}, {"check", check.check}});
       }
     }

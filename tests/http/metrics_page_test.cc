@@ -1,4 +1,6 @@
 // The operational pages of a running server.
+#include "server/http/metrics_page.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -67,6 +69,8 @@ class MetricsPageTest : public ::testing::Test {
     stats->mutable_writes()->set_mirror_ok(6);
     stats->mutable_writes()->set_mirror_failed(1);
     stats->set_comparisons_shed(3);
+    stats->set_repairs_queued(5);
+    stats->set_repairs_done(2);
     ASSERT_TRUE(IsOk(api_.Report(batch)));
     ASSERT_TRUE(testing::Eventually([&] { return absl::StrContains(Page(), "lockstep_gate_check_value{"); }));
   }
@@ -93,15 +97,60 @@ TEST_F(MetricsPageTest, ShowsWhatWasReported) {
       {absl::StrCat("lockstep_migration_stage{", label, ",stage=\"OFF\"}"), 0},
       {absl::StrCat("lockstep_read_target_ratio{", label, "}"), 0},
       {absl::StrCat("lockstep_gate_check_threshold{", label, ",check=\"mismatches\"}"), 0.01},
+      {absl::StrCat("lockstep_repairs_outstanding{", label, "}"), 3},
       {"lockstep_telemetry_batches_total{outcome=\"counted\"}", 1},
   };
   for (const auto& [sample, value] : expected) EXPECT_EQ(MetricValue(page, sample), value) << sample;
 }
 
+// What takes a minute of traffic to see: checks of every sort, and the share of reads.
+engine::EngineMetrics JudgedMetrics() {
+  engine::EngineMetrics metrics;
+  engine::MigrationMetrics one;
+  one.name = NameOf("judged");
+  one.read_observed_ratio = 0.25;
+  one.repairs_outstanding = 7;
+  auto gate = std::make_shared<engine::GateEvaluation>();
+  const auto add = [&](const char* name, domain::Metric metric, double estimate, double budget) {
+    domain::CheckResult& check = gate->result.checks.emplace_back();
+    check.check = name;
+    check.metric = metric;
+    check.estimate = estimate;
+    check.budget = budget;
+    check.upper = estimate * 2;
+  };
+  add("mismatches", domain::Metric::kMismatchRatio, 0.001, 0.01);
+  add("city", domain::Metric::kMismatchRatio, 0.002, 0.01);
+  gate->result.checks.back().field = "city";
+  add("latency-p95", domain::Metric::kLatency, 0.05, 0);
+  add("repairs", domain::Metric::kOutstandingRepairs, 7, 10);
+  add("coverage", domain::Metric::kCoverage, 0.5, 0.999);
+  one.gate = std::move(gate);
+  metrics.migrations.push_back(std::move(one));
+  return metrics;
+}
+
+TEST(RenderMetrics, ShowsEveryCheckUnderItsNameAlone) {
+  const std::string page = RenderMetrics(JudgedMetrics(), "1");
+  const std::string label = absl::StrCat("migration=\"", NameOf("judged"), "\"");
+  const auto of = [&](absl::string_view family, absl::string_view check) {
+    return MetricValue(page, absl::StrCat(family, "{", label, ",check=\"", check, "\"}"));
+  };
+  EXPECT_EQ(of("lockstep_gate_check_value", "repairs"), 7);
+  EXPECT_EQ(of("lockstep_gate_check_threshold", "repairs"), 10);
+  EXPECT_EQ(of("lockstep_gate_check_value", "coverage"), 0.5);
+  EXPECT_EQ(of("lockstep_gate_check_value", "latency-p95"), 0.05);
+  EXPECT_EQ(of("lockstep_mismatch_ratio_upper_bound", "mismatches"), 0.002);
+  EXPECT_FALSE(absl::StrContains(page, absl::StrCat("upper_bound{", label, ",check=\"city\"")));
+  EXPECT_EQ(MetricValue(page, absl::StrCat("lockstep_read_observed_ratio{", label, "}")), 0.25);
+  EXPECT_EQ(MetricValue(page, absl::StrCat("lockstep_repairs_outstanding{", label, "}")), 7);
+}
+
 TEST_F(MetricsPageTest, NamesAreAsDocumented) {
   CreateBusyMigration("orders");
   std::set<std::string> names;
-  for (absl::string_view line : absl::StrSplit(Page(), '\n')) {
+  const std::string pages = Page() + RenderMetrics(JudgedMetrics(), "1");
+  for (absl::string_view line : absl::StrSplit(pages, '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, absl::MaxSplits(' ', 3));
     if (words.size() == 4 && words[1] == "TYPE") names.insert(absl::StrCat(words[2], " ", words[3]));
   }
@@ -117,12 +166,14 @@ TEST_F(MetricsPageTest, PromtoolFindsNothingToComplainAbout) {
   CreateBusyMigration("payments");
   store::TempDirectory directory;
   const std::string file = directory.path() + "/metrics";
-  std::ofstream(file) << Page();
-  const testing::Finished checked =
-      testing::Run({"/bin/sh", "-c", absl::StrCat("promtool check metrics < ", file)},
-                   {.output = directory.path() + "/output"});
-  EXPECT_EQ(checked.exit_code, 0) << checked.output;
-  EXPECT_EQ(checked.output, "");
+  for (const std::string& page : {Page(), RenderMetrics(JudgedMetrics(), "1")}) {
+    std::ofstream(file) << page;
+    const testing::Finished checked =
+        testing::Run({"/bin/sh", "-c", absl::StrCat("promtool check metrics < ", file)},
+                     {.output = directory.path() + "/output"});
+    EXPECT_EQ(checked.exit_code, 0) << checked.output;
+    EXPECT_EQ(checked.output, "");
+  }
 }
 
 TEST_F(MetricsPageTest, SeriesVanishWithTheMigration) {
