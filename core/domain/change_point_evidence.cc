@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "core/base/check.h"
 #include "core/domain/log_math.h"
 
 namespace lockstep::domain {
@@ -12,36 +11,29 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// How the stake is split. A null tested in one step only has nothing to keep for later ones.
-constexpr double kFirstStepMass = 0.5;
-constexpr double kLaterStepsMass = 0.25;
-constexpr double kMinutesMass = 0.25;
+constexpr double kPartMass = (1 - ChangePointEvidence::kFirstStepMass) / ChangePointEvidence::kParts;
 
 constexpr double kLeastRise = 2;  // nats
 
 }  // namespace
 
-ChangePointEvidence::ChangePointEvidence(int later_steps)
-    : later_step_mass_(later_steps > 0 ? kLaterStepsMass / later_steps : 0),
-      later_steps_left_(later_steps),
-      first_mass_(later_steps > 0 ? kFirstStepMass : kFirstStepMass + kLaterStepsMass),
-      minute_mass_(kMinutesMass / kHorizonMinutes) {
-  LOCKSTEP_CHECK(later_steps >= 0, "a count of steps");
-  log_terms_.fill(-kInfinity);
-}
+ChangePointEvidence::ChangePointEvidence() { log_terms_.fill(-kInfinity); }
 
 void ChangePointEvidence::BeginStep(absl::Time start) {
-  if (!started_) {
-    started_ = true;
-    started_at_ = start;
-    Inject(first_mass_);
-  } else if (later_steps_left_ > 0) {
-    --later_steps_left_;
-    Inject(later_step_mass_);
-  }
+  if (started_) return Place(kPartsPerStep);
+  started_ = true;
+  started_at_ = start;
+  PlaceMass(kFirstStepMass);
 }
 
-void ChangePointEvidence::Inject(double mass) {
+void ChangePointEvidence::Place(int64_t parts) {
+  parts = std::min(parts, parts_left_);
+  if (parts == 0) return;
+  parts_left_ -= parts;
+  PlaceMass(static_cast<double>(parts) * kPartMass);
+}
+
+void ChangePointEvidence::PlaceMass(double mass) {
   const MixtureGrid& grid = UpGrid();
   const double log_mass = std::log(mass);
   for (size_t j = 0; j < grid.size(); ++j) {
@@ -52,11 +44,10 @@ void ChangePointEvidence::Inject(double mass) {
 void ChangePointEvidence::AddBucket(absl::Time start, absl::Span<const double> deltas, double events,
                                     double trials) {
   if (!started_) return;
-  const int64_t due =
-      std::min(kHorizonMinutes, absl::ToInt64Minutes(std::max(absl::ZeroDuration(), start - started_at_)));
-  if (due > minutes_placed_) {
-    Inject(static_cast<double>(due - minutes_placed_) * minute_mass_);
-    minutes_placed_ = due;
+  const int64_t minutes = absl::ToInt64Minutes(std::max(absl::ZeroDuration(), start - started_at_));
+  if (minutes > minutes_passed_) {
+    Place(minutes - minutes_passed_);
+    minutes_passed_ = minutes;
   }
   for (size_t j = 0; j < deltas.size(); ++j) {
     log_terms_[j] += deltas[j];
@@ -68,20 +59,16 @@ void ChangePointEvidence::AddBucket(absl::Time start, absl::Span<const double> d
   }
 }
 
-double ChangePointEvidence::Unplaced() const {
-  if (!started_) return 1;
-  return later_steps_left_ * later_step_mass_ +
-         static_cast<double>(kHorizonMinutes - minutes_placed_) * minute_mass_;
-}
-
 double ChangePointEvidence::LogEvidence() const {
   if (!started_) return 0;
   const size_t factors = UpGrid().size();
   double high = 0;  // the unplaced stake is at most 1
   for (size_t j = 0; j < factors; ++j) high = std::max(high, log_terms_[j]);
   if (std::isinf(high)) return high;
-  double sum = Unplaced() * std::exp(-high);
-  for (size_t j = 0; j < factors; ++j) sum += std::exp(log_terms_[j] - high);
+  double sum = static_cast<double>(parts_left_) * kPartMass * std::exp(-high);
+  for (size_t j = 0; j < factors; ++j) {
+    if (log_terms_[j] - high > kNegligible) sum += std::exp(log_terms_[j] - high);
+  }
   return high + std::log(sum);
 }
 

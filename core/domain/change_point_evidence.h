@@ -1,11 +1,11 @@
 // Evidence that a rate is above its null now, whenever it rose: what a rollback rests on.
 //
-// A gambler starts with 1. She puts a part on "it is bad from the first step on", keeps a part for each later
-// step in which the null is tested, and moves the rest in equal parts of a minute each over H = 1,440
-// minutes. What is placed at a moment bets, on every factor of the grid (rate_evidence.h), on a rise that
-// begins then:
+// A gambler starts with 1. She bets 1/2 on "it is bad from the first step on" and keeps 1/2 for rises that
+// begin later, in 1,440 equal parts: one is placed every minute, and 120 at once when a later step begins
+// that tests the null, for as long as there are any. What is placed at a moment bets, on every factor of the
+// grid (rate_evidence.h), on a rise that begins then:
 //
-//   inject m:   l_j <- ln(e^{l_j} + m w_j)          before a bucket's increment
+//   place m:    l_j <- ln(e^{l_j} + m w_j)          before a bucket's increment
 //   a bucket:   l_j <- l_j + delta_j                delta_j: ln of factor j's likelihood ratio
 //   E         = sum_j e^{l_j} + what is not placed yet
 //
@@ -33,7 +33,9 @@ namespace lockstep::domain {
 
 class ChangePointEvidence {
  public:
-  static constexpr int64_t kHorizonMinutes = 1440;
+  static constexpr double kFirstStepMass = 0.5;
+  static constexpr int64_t kParts = 1440;  // of what is kept; one a minute
+  static constexpr int64_t kPartsPerStep = 120;
 
   // A stretch at whose start the rate most likely rose, and what was counted in it.
   struct Rise {
@@ -43,8 +45,7 @@ class ChangePointEvidence {
     double trials = 0;
   };
 
-  // `later_steps`: how many steps test this null after the first one that does, >= 0.
-  explicit ChangePointEvidence(int later_steps);
+  ChangePointEvidence();
 
   // A step that tests the null begins: the first one starts the process.
   void BeginStep(absl::Time start);
@@ -67,16 +68,13 @@ class ChangePointEvidence {
     double trials = 0;
   };
 
-  void Inject(double mass);
-  double Unplaced() const;
+  void Place(int64_t parts);
+  void PlaceMass(double mass);
 
-  double later_step_mass_ = 0;
-  int later_steps_left_;
-  double first_mass_;
-  double minute_mass_;
+  int64_t parts_left_ = kParts;
   bool started_ = false;
   absl::Time started_at_ = absl::InfinitePast();
-  int64_t minutes_placed_ = 0;
+  int64_t minutes_passed_ = 0;
   std::array<double, kMaxGridSize> log_terms_;  // l_j; as many as the grid has factors
   std::array<Stretch, kMaxGridSize> stretches_;
 };

@@ -60,6 +60,16 @@ void DistinctSketch::Merge(const DistinctSketch& other) {
   for (size_t i = 0; i < kRegisters; ++i) registers_[i] = std::max(registers_[i], other.registers_[i]);
 }
 
+double DistinctSketch::LowerBound() const {
+  const double estimate = Estimate();
+  if (estimate == 0) return 0;
+  const double registers = kRegisters;
+  const double load = estimate / registers;
+  // e^load overflows to infinity for large ones, where the other error is the smaller.
+  const double linear_counting = std::sqrt((std::expm1(load) - load) / registers) / load;
+  return estimate * (1 - 3 * std::min(kStandardError, linear_counting));
+}
+
 size_t DistinctSketch::hit_registers() const {
   return registers_.size() - static_cast<size_t>(std::count(registers_.begin(), registers_.end(), 0));
 }

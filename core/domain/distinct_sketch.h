@@ -33,8 +33,9 @@ class DistinctSketch {
 
   // 0 for an empty sketch; at most kMaxCount (log_math.h), whatever registers were sent.
   double Estimate() const;
-  // The estimate less three standard errors: what may be relied on as seen.
-  double LowerBound() const { return Estimate() * (1 - 3 * kStandardError); }
+  // The estimate less three standard errors: what may be relied on as seen. While few registers are hit twice
+  // the error is smaller, that of linear counting (Whang, Vander-Zanden, Taylor, 1990): 1.1 %.
+  double LowerBound() const;
 
   bool empty() const { return registers_.empty(); }
   // Registers that are not 0: there were at least so many distinct subjects.

@@ -54,13 +54,16 @@ struct CheckDecision {
 }  // namespace
 
 struct GateEvidence::State {
-  // What each check has to reach, as error probabilities and as natural logarithms.
+  // What a check has to reach, as error probabilities and as natural logarithms.
   struct Thresholds {
-    double alpha_rollback = 0;  // of one check alone
+    double alpha_rollback = 0;
     double alpha_advance = 0;
     double log_rollback = 0;  // ln(1 / alpha_rollback)
     double log_advance = 0;
-    double log_joint_rollback = 0;  // of the mean of all
+  };
+  struct Null {
+    TestedNull spent;
+    MetricEvidence evidence;
   };
   struct Breach {
     BreachAction action;
@@ -70,7 +73,8 @@ struct GateEvidence::State {
   State(std::shared_ptr<const MigrationPlan> the_plan, const EvidenceEpoch& the_epoch, int first_step);
 
   const PlanStep& step_plan() const { return plan->steps[static_cast<size_t>(step)]; }
-  const MetricEvidence* FindMetric(const Check& check) const;
+  const Null& FindNull(const Check& check) const;
+  Thresholds ThresholdsOf(const Null& null) const;
   void BeginStep(int next, absl::Time start);
   CheckDecision Decide(const Check& check, const EvaluationContext& context) const;
   CheckResult DecideLevel(const Check& check, const EvaluationContext& context) const;
@@ -89,9 +93,10 @@ struct GateEvidence::State {
   std::shared_ptr<const MigrationPlan> plan;
   EvidenceEpoch epoch;
   int step = -1;
-  Thresholds thresholds;
-  size_t binding_nulls = 0;  // M
-  std::vector<MetricEvidence> metrics;
+  std::vector<int> visits;  // how often each step of the plan has begun in this epoch
+  double log_halvings = 0;  // ln of what the epoch leaves of the error probabilities, <= 0
+  double log_joint_rollback = 0;
+  std::vector<Null> nulls;
   LatencyEdges latency_edges;
   absl::Time last_bucket = absl::InfinitePast();
   // Of the present step.
@@ -106,62 +111,54 @@ GateEvidence::State::State(std::shared_ptr<const MigrationPlan> the_plan, const 
     : plan(std::move(the_plan)), epoch(the_epoch) {
   LOCKSTEP_CHECK(first_step >= 0 && static_cast<size_t>(first_step) < plan->steps.size(),
                  "the plan has no such step");
-  struct Use {
-    Check check;
-    int steps = 0;  // from the first one of this epoch on
-    bool binding = false;
-  };
-  std::vector<Use> uses;
-  for (size_t i = 0; i < plan->steps.size(); ++i) {
-    std::vector<size_t> in_this_step;
-    for (const Check& check : plan->steps[i].checks) {
-      if (IsLevel(check)) continue;
-      auto use = std::find_if(uses.begin(), uses.end(),
-                              [&](const Use& u) { return NullHypothesis(u.check) == NullHypothesis(check); });
-      if (use == uses.end()) use = uses.insert(uses.end(), Use{check});
-      use->binding = use->binding || !check.advisory;
-      const auto index = static_cast<size_t>(use - uses.begin());
-      const bool counted = std::count(in_this_step.begin(), in_this_step.end(), index) > 0;
-      if (static_cast<int>(i) >= first_step && !counted) ++use->steps;
-      in_this_step.push_back(index);
-    }
+  for (TestedNull& tested : SpendAlpha(*plan)) {
+    MetricEvidence evidence(tested.check);
+    nulls.push_back({std::move(tested), std::move(evidence)});
   }
-  for (const Use& use : uses) {
-    metrics.emplace_back(use.check, std::max(0, use.steps - 1));
-    if (use.binding) ++binding_nulls;
-  }
-  const double halvings = std::ldexp(1.0, -static_cast<int>(std::min<uint32_t>(epoch.restarts, 1000)));
-  const double nulls = static_cast<double>(std::max<size_t>(1, binding_nulls));
-  const double steps = static_cast<double>(plan->steps.size());
-  // A probability too small for a double shows bounds at the smallest one.
-  constexpr double kSmallest = std::numeric_limits<double>::min();
-  const double log_halvings = std::log(halvings);
-  thresholds.alpha_rollback = std::max(kSmallest, plan->alpha_rollback * halvings / nulls);
-  thresholds.alpha_advance = std::max(kSmallest, plan->alpha_advance * halvings / steps);
-  thresholds.log_joint_rollback = -std::log(plan->alpha_rollback) - log_halvings;
-  thresholds.log_rollback = thresholds.log_joint_rollback + std::log(nulls);
-  thresholds.log_advance = -std::log(plan->alpha_advance) - log_halvings + std::log(steps);
+  visits.resize(plan->steps.size());
+  log_halvings = -std::log(2.0) * static_cast<double>(epoch.restarts);
+  log_joint_rollback = -std::log(plan->alpha_rollback) - log_halvings;
   BeginStep(first_step, epoch.start);
 }
 
-const MetricEvidence* GateEvidence::State::FindMetric(const Check& check) const {
-  const NullHypothesis null(check);
-  const auto found =
-      std::find_if(metrics.begin(), metrics.end(), [&](const MetricEvidence& m) { return m.null() == null; });
-  LOCKSTEP_CHECK(found != metrics.end(), "the check is not one of the plan's");
-  return &*found;
+const GateEvidence::State::Null& GateEvidence::State::FindNull(const Check& check) const {
+  const NullHypothesis hypothesis(check);
+  const auto found = std::find_if(nulls.begin(), nulls.end(),
+                                  [&](const Null& null) { return null.evidence.null() == hypothesis; });
+  LOCKSTEP_CHECK(found != nulls.end(), "the check is not one of the plan's");
+  return *found;
+}
+
+GateEvidence::State::Thresholds GateEvidence::State::ThresholdsOf(const Null& null) const {
+  // A null of advisory checks alone is judged as strictly as the least of the others.
+  double rollback_part = null.spent.rollback_part;
+  if (rollback_part == 0) {
+    rollback_part = 1;
+    for (const Null& other : nulls) {
+      if (other.spent.rollback_part > 0) rollback_part = std::min(rollback_part, other.spent.rollback_part);
+    }
+  }
+  Thresholds thresholds;
+  thresholds.log_rollback = log_joint_rollback - std::log(rollback_part);
+  thresholds.log_advance = -std::log(plan->alpha_advance) - log_halvings -
+                           std::log(null.spent.advance_parts[static_cast<size_t>(step)]);
+  // A step that begins again is one more chance to pass, so each time has half of what the one before had.
+  if (!null.evidence.row().carries_over) {
+    thresholds.log_advance += std::log(2.0) * (visits[static_cast<size_t>(step)] - 1);
+  }
+  // A probability too small for a double shows bounds at the smallest one.
+  constexpr double kSmallest = std::numeric_limits<double>::min();
+  thresholds.alpha_rollback = std::max(kSmallest, std::exp(-thresholds.log_rollback));
+  thresholds.alpha_advance = std::max(kSmallest, std::exp(-thresholds.log_advance));
+  return thresholds;
 }
 
 void GateEvidence::State::BeginStep(int next, absl::Time start) {
   LOCKSTEP_CHECK(next >= 0 && static_cast<size_t>(next) < plan->steps.size(), "the plan has no such step");
   step = next;
+  ++visits[static_cast<size_t>(step)];
   new_reads = old_reads = compared = not_comparable = 0;
-  for (MetricEvidence& metric : metrics) {
-    const auto& checks = step_plan().checks;
-    metric.BeginStep(start, std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
-                       return !IsLevel(check) && NullHypothesis(check) == metric.null();
-                     }));
-  }
+  for (Null& null : nulls) null.evidence.BeginStep(start, null.spent.TestedAt(step));
 }
 
 CheckDecision GateEvidence::State::Decide(const Check& check, const EvaluationContext& context) const {
@@ -170,7 +167,9 @@ CheckDecision GateEvidence::State::Decide(const Check& check, const EvaluationCo
     decision.verdict = DecideLevel(check, context).verdict;
     return decision;
   }
-  const MetricEvidence& metric = *FindMetric(check);
+  const Null& null = FindNull(check);
+  const MetricEvidence& metric = null.evidence;
+  const Thresholds thresholds = ThresholdsOf(null);
   decision.log_rollback = metric.LogRollback();
   decision.log_advance = metric.LogAdvance();
   if (decision.log_rollback >= thresholds.log_rollback) {
@@ -216,21 +215,21 @@ std::vector<CheckDecision> GateEvidence::State::DecideAll(const EvaluationContex
   return decisions;
 }
 
-// ln of the mean over all nulls of the plan, counting those of this step's binding checks whose action is at
-// least as grave.
+// ln of the weighted mean over all nulls of the plan, of which those of this step's binding checks count
+// whose action is at least as grave.
 double GateEvidence::State::JointLogEvidence(const std::vector<CheckDecision>& decisions,
                                              BreachAction gravest_down_to) const {
-  std::vector<const MetricEvidence*> counted;
+  std::vector<const Null*> counted;
   double joint = kNoEvidence;
   for (size_t i = 0; i < decisions.size(); ++i) {
     const Check& check = step_plan().checks[i];
     if (check.advisory || IsLevel(check) || check.on_breach > gravest_down_to) continue;
-    const MetricEvidence* metric = FindMetric(check);
-    if (std::count(counted.begin(), counted.end(), metric) > 0) continue;
-    counted.push_back(metric);
-    joint = LogAddExp(joint, decisions[i].log_rollback);
+    const Null& null = FindNull(check);
+    if (std::count(counted.begin(), counted.end(), &null) > 0) continue;
+    counted.push_back(&null);
+    joint = LogAddExp(joint, std::log(null.spent.rollback_part) + decisions[i].log_rollback);
   }
-  return joint - std::log(static_cast<double>(std::max<size_t>(1, binding_nulls)));
+  return joint;
 }
 
 // The gravest action whose checks' joint evidence is a breach; nothing if none is. The evidence of checks
@@ -244,8 +243,7 @@ std::optional<GateEvidence::State::Breach> GateEvidence::State::FindBreach(
       single = single ||
                (!check.advisory && check.on_breach == action && decisions[i].verdict == Verdict::kRollBack);
     }
-    if (single || JointLogEvidence(decisions, action) >= thresholds.log_joint_rollback)
-      return Breach{action, single};
+    if (single || JointLogEvidence(decisions, action) >= log_joint_rollback) return Breach{action, single};
   }
   return std::nullopt;
 }
@@ -305,7 +303,9 @@ CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision
     result.sentence = CheckSentence(check, result, std::nullopt, epoch.start);
     return result;
   }
-  const MetricEvidence& metric = *FindMetric(check);
+  const Null& null = FindNull(check);
+  const MetricEvidence& metric = null.evidence;
+  const Thresholds thresholds = ThresholdsOf(null);
   const EventCount& reported = metric.counted().reported();
   const EventCount& baseline = metric.counted_baseline().reported();
   result.bad = reported.events;
@@ -430,8 +430,8 @@ absl::Status GateEvidence::AddBucket(absl::Time start, const WindowStats& bucket
   }
   // Everything that can fail comes first, so that a refused bucket changes nothing.
   LOCKSTEP_RETURN_IF_ERROR(bucket.Validate());
-  for (const MetricEvidence& metric : state.metrics) {
-    LOCKSTEP_RETURN_IF_ERROR(metric.CheckBucket(bucket, state.latency_edges));
+  for (const State::Null& null : state.nulls) {
+    LOCKSTEP_RETURN_IF_ERROR(null.evidence.CheckBucket(bucket, state.latency_edges));
   }
   LOCKSTEP_RETURN_IF_ERROR(state.latency_edges.CheckBucket(bucket));
   const uint64_t reads = bucket.arm(Arm::kNew).requests + bucket.arm(Arm::kOld).requests;
@@ -445,7 +445,7 @@ absl::Status GateEvidence::AddBucket(absl::Time start, const WindowStats& bucket
     }
     state.by_field = std::move(fields);
   }
-  for (MetricEvidence& metric : state.metrics) metric.AddBucket(start, bucket, state.latency_edges);
+  for (State::Null& null : state.nulls) null.evidence.AddBucket(start, bucket, state.latency_edges);
   state.comparisons.Add({.count = {bucket.mismatches(), bucket.comparable()},
                          .trials = &bucket.subjects.compared,
                          .events = &bucket.subjects.mismatched},
@@ -477,7 +477,7 @@ GateResult GateEvidence::Evaluate(const EvaluationContext& context) const {
   result.deadline_passed = step.deadline > absl::ZeroDuration() && context.deadline_age >= step.deadline;
   result.evidence_restarts = state.epoch.restarts;
   result.log_evidence_rollback = state.JointLogEvidence(decisions, BreachAction::kRollback);
-  result.log_threshold_rollback = state.thresholds.log_joint_rollback;
+  result.log_threshold_rollback = state.log_joint_rollback;
   for (size_t i = 0; i < decisions.size(); ++i) {
     result.checks.push_back(state.Explain(step.checks[i], decisions[i], context));
   }

@@ -136,10 +136,11 @@ class GateEvidence {
   // for counts that cannot be, and for a bucket that is not later than the one before.
   absl::Status AddBucket(absl::Time start, const WindowStats& bucket);
 
-  // With M distinct nulls in the plan and S steps: the step is breached when the mean of the M e-values,
-  // those of advisory checks and of checks of other steps taken as 0, reaches 1 / alpha_rollback; a check is
-  // when its own reaches M / alpha_rollback. A check passes when its evidence for advancing reaches S /
-  // alpha_advance. A breach that only notifies holds the step. A rollback outranks open guards.
+  // Both error probabilities are divided as alpha_spending.h says. The step is breached when the weighted
+  // mean of the e-values of all nulls of the plan, those of advisory checks and of checks of other steps
+  // taken as 0, reaches 1 / alpha_rollback; a check is when its own term alone does. A check passes when its
+  // evidence for advancing reaches 1 / its part of alpha_advance. A breach that only notifies holds the step.
+  // A rollback outranks open guards.
   GateResult Evaluate(const EvaluationContext& context) const;
 
   // As Evaluate(context).verdict, without the bounds and words that explain it.

@@ -25,7 +25,9 @@ double LogSumExp(absl::Span<const double> terms) {
   for (double term : terms) high = std::max(high, term);
   if (std::isinf(high)) return high;
   double sum = 0;
-  for (double term : terms) sum += std::exp(term - high);
+  for (double term : terms) {
+    if (term - high > kNegligible) sum += std::exp(term - high);
+  }
   return high + std::log(sum);
 }
 

@@ -18,6 +18,10 @@ namespace lockstep::domain {
 // 2^53. At 100,000 requests a second a counter gets there in 2,800 years.
 inline constexpr uint64_t kMaxCount = uint64_t{1} << 53;
 
+// A term whose logarithm is so far below another's does not change their sum: e^-40 is below half a bit of a
+// double.
+inline constexpr double kNegligible = -40;
+
 // ln(e^a + e^b), without overflow or loss for arguments of any size.
 double LogAddExp(double a, double b);
 

@@ -60,6 +60,7 @@ struct MetricRow {
   double advance_lambda = 0;
   // Doesn't depend on the read share: evidence for advancing carries over from step to step.
   bool carries_over = false;
+  bool rare_events = false;  // evidence is scarce: weighs double in the joint evidence (alpha_spending.h)
   bool counts_reads_by_arm = false;  // has nothing to say where only one side serves
   Stage first_stage =
       Stage::kOff;  // before it there is nothing to measure, so that the check could never pass

@@ -18,13 +18,6 @@ constexpr double kLeastEventsToJudge = 5;
 
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 
-double BoundOf(const Check& check) {
-  const MetricRow& row = RowOf(check.metric);
-  if (row.takes_budget) return check.budget;
-  if (row.takes_floor) return check.floor;
-  return row.fixed_budget;
-}
-
 // The evidence functions fail only on bounds that ValidatePlan refuses.
 template <typename T>
 T ValueOf(absl::StatusOr<T> value) {
@@ -34,22 +27,19 @@ T ValueOf(absl::StatusOr<T> value) {
 
 }  // namespace
 
-NullHypothesis::NullHypothesis(const Check& check)
-    : bound(BoundOf(check)), metric(check.metric), field(check.field), quantile(check.quantile) {}
-
-MetricEvidence::MetricEvidence(const Check& check, int later_steps) : null_(check), check_(check) {
+MetricEvidence::MetricEvidence(const Check& check) : null_(check), check_(check) {
   LOCKSTEP_CHECK(row().family != MetricFamily::kLevel, "a level has no null");
-  if (is_ratio()) ratio_up_.emplace(later_steps);
+  if (is_ratio()) ratio_up_.emplace();
   if (null_.bound > 0) {
     rate_.emplace(null_.bound);
-    rate_up_.emplace(later_steps);
+    rate_up_.emplace();
   }
 }
 
 void MetricEvidence::ResetScope(absl::Time start) {
   scope_start_ = start;
-  scope_new_ = SubjectCounter();
-  scope_old_ = SubjectCounter();
+  new_arm_.StartAnew();
+  old_arm_.StartAnew();
   if (is_ratio()) ratio_down_.emplace(row().advance_lambda);
 }
 
@@ -78,38 +68,37 @@ absl::Status MetricEvidence::CheckBucket(const WindowStats& bucket, const Latenc
   if (!observed) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(ValidateEventCount(row().name, observed->new_arm.count));
   LOCKSTEP_RETURN_IF_ERROR(ValidateEventCount(row().name, observed->old_arm.count));
-  LOCKSTEP_RETURN_IF_ERROR(
-      CheckSum(row().name, epoch_new_.reported().trials, observed->new_arm.count.trials));
-  return CheckSum(row().name, epoch_old_.reported().trials, observed->old_arm.count.trials);
+  LOCKSTEP_RETURN_IF_ERROR(CheckSum(row().name, new_arm_.reported().trials, observed->new_arm.count.trials));
+  return CheckSum(row().name, old_arm_.reported().trials, observed->old_arm.count.trials);
 }
 
 void MetricEvidence::AddBucket(absl::Time start, const WindowStats& bucket, const LatencyEdges& edges) {
   const auto observed = Observe(bucket, edges);
   if (!observed) return;
+  if (!is_ratio() && trend_.WantsReference(start)) trend_.TakeReference(new_arm_.Distinct(), null_.bound);
   // Both arms by the same number, or the ratio would change.
-  dispersion_ = std::max(epoch_new_.Dispersion(), epoch_old_.Dispersion());
-  const WeightedCount new_arm = epoch_new_.Add(observed->new_arm, dispersion_);
-  const WeightedCount old_arm = epoch_old_.Add(observed->old_arm, dispersion_);
-  const RateEvidence so_far = scope_new_.Distinct();
-  const WeightedCount scope_new = scope_new_.Add(observed->new_arm, dispersion_);
-  const WeightedCount scope_old = scope_old_.Add(observed->old_arm, dispersion_);
+  dispersion_ = std::max(new_arm_.Dispersion(), old_arm_.Dispersion());
+  const SubjectCounter::Counted new_arm = new_arm_.Add(observed->new_arm, dispersion_);
+  const SubjectCounter::Counted old_arm = old_arm_.Add(observed->old_arm, dispersion_);
+  const WeightedCount rise = {new_arm.spread_events, new_arm.count.trials};
   std::array<double, kMaxGridSize> deltas;
+  const auto add = [&](ChangePointEvidence& evidence) {
+    evidence.AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), rise.events, rise.trials);
+  };
   if (ratio_up_) {
-    LogLikelihoodRatios(UpGrid(), row().rollback_lambda, new_arm, old_arm, absl::MakeSpan(deltas));
-    ratio_up_->AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), new_arm.events,
-                         new_arm.trials);
-    ratio_down_->AddBucket(scope_new, scope_old);
+    LogLikelihoodRatios(UpGrid(), row().rollback_lambda, rise, old_arm.count, absl::MakeSpan(deltas));
+    add(*ratio_up_);
+    ratio_down_->AddBucket(new_arm.count, old_arm.count);
   }
   if (rate_up_) {
-    rate_->LogLikelihoodRatiosUp(new_arm.events, new_arm.trials, absl::MakeSpan(deltas));
-    rate_up_->AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), new_arm.events,
-                        new_arm.trials);
+    rate_->LogLikelihoodRatiosUp(rise.events, rise.trials, absl::MakeSpan(deltas));
+    add(*rate_up_);
   }
-  if (!is_ratio()) trend_.AddBucket(start, scope_new.events, scope_new.trials, so_far, null_.bound);
+  if (!is_ratio()) trend_.AddBucket(rise.events, rise.trials);
 }
 
 double MetricEvidence::LogRollback() const {
-  if (row().takes_floor && epoch_new_.affected() < kMinAffectedSubjects) return kNoEvidence;
+  if (row().takes_floor && new_arm_.affected() < kMinAffectedSubjects) return kNoEvidence;
   if (!ratio_up_) return rate_up_->LogEvidence();
   if (!rate_up_) return ratio_up_->LogEvidence();
   return std::min(ratio_up_->LogEvidence(), rate_up_->LogEvidence());
@@ -118,7 +107,7 @@ double MetricEvidence::LogRollback() const {
 double MetricEvidence::LogAdvance() const {
   double log_rate = kNoEvidence;
   if (rate_) {
-    const RateEvidence distinct = scope_new_.Distinct();
+    const RateEvidence distinct = new_arm_.Distinct();
     log_rate = rate_->LogDown(distinct.events(), distinct.trials());
   }
   if (!is_ratio()) return log_rate;
@@ -130,13 +119,13 @@ double MetricEvidence::LogAdvance() const {
 std::optional<uint64_t> MetricEvidence::NeededMore(double log_threshold) const {
   if (!rate_) return std::nullopt;
   // Of a mixture the rate has half the stake, so alone it has to show twice as much.
-  return ValueOf(scope_new_.Distinct().AdditionalCleanNeeded(
-      null_.bound, log_threshold + (is_ratio() ? std::log(2.0) : 0)));
+  return ValueOf(new_arm_.Distinct().AdditionalCleanNeeded(null_.bound,
+                                                           log_threshold + (is_ratio() ? std::log(2.0) : 0)));
 }
 
 bool MetricEvidence::WillNotResolve() const {
-  const RateEvidence distinct = scope_new_.Distinct();
-  if (scope_new_.affected() < kLeastEventsToJudge) return false;
+  const RateEvidence distinct = new_arm_.Distinct();
+  if (new_arm_.affected() < kLeastEventsToJudge) return false;
   if (rate_) {
     // What an observation adds to E_down on average, for the best factor.
     const double rate = distinct.Estimate();
@@ -145,11 +134,11 @@ bool MetricEvidence::WillNotResolve() const {
     }
     if (!is_ratio()) return true;
   }
-  const EventCount& new_arm = scope_new_.reported();
-  const EventCount& old_arm = scope_old_.reported();
-  const double events = scope_new_.affected() + scope_old_.affected();
+  const EventCount& new_arm = new_arm_.reported();
+  const EventCount& old_arm = old_arm_.reported();
+  const double events = new_arm_.affected() + old_arm_.affected();
   if (new_arm.trials == 0 || old_arm.trials == 0 || events == 0) return rate_.has_value();
-  return RatioEvidence::DriftPerEvent(scope_new_.affected() / events,
+  return RatioEvidence::DriftPerEvent(new_arm_.affected() / events,
                                       NullShare(row().advance_lambda, static_cast<double>(new_arm.trials),
                                                 static_cast<double>(old_arm.trials))) <= 0;
 }

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "core/domain/alpha_spending.h"
 #include "core/domain/change_point_evidence.h"
 #include "core/domain/latency_edges.h"
 #include "core/domain/plan.h"
@@ -23,24 +24,13 @@
 
 namespace lockstep::domain {
 
-// What tells two nulls apart.
-struct NullHypothesis {
-  explicit NullHypothesis(const Check& check);
-  // The bound that counts: budget, fixed budget or floor (0: none).
-  double bound = 0;
-  Metric metric;
-  std::string field;
-  double quantile;
-  bool operator==(const NullHypothesis&) const = default;
-};
-
 class MetricEvidence {
  public:
   // Errors cluster by subject; one or two broken customers are no reason to roll back.
   static constexpr double kMinAffectedSubjects = 3;
 
-  // `check` is of a valid plan, and not a level. `later_steps`: ChangePointEvidence.
-  MetricEvidence(const Check& check, int later_steps);
+  // `check` is of a valid plan, and not a level.
+  explicit MetricEvidence(const Check& check);
 
   const NullHypothesis& null() const { return null_; }
   const MetricRow& row() const { return RowOf(null_.metric); }
@@ -59,8 +49,8 @@ class MetricEvidence {
 
   // Of the scope that LogAdvance() rests on.
   absl::Time scope_start() const { return scope_start_; }
-  const SubjectCounter& counted() const { return scope_new_; }
-  const SubjectCounter& counted_baseline() const { return scope_old_; }
+  const SubjectCounter& counted() const { return new_arm_; }
+  const SubjectCounter& counted_baseline() const { return old_arm_; }
   double dispersion() const { return dispersion_; }
 
   // Further clean observations, or distinct subjects, until LogAdvance() reaches `log_threshold`; nothing if
@@ -87,13 +77,11 @@ class MetricEvidence {
   std::optional<FixedRate> rate_;
   std::optional<ChangePointEvidence> ratio_up_;
   std::optional<ChangePointEvidence> rate_up_;
-  // Over the epoch, for counting a subject once.
-  SubjectCounter epoch_new_;
-  SubjectCounter epoch_old_;
-  // Since scope_start_.
+  // Since scope_start_. Both arms count subjects once from the same moment on: if old had counted its chronic
+  // failures before new began, the same failures would look new on new.
   absl::Time scope_start_ = absl::InfinitePast();
-  SubjectCounter scope_new_;
-  SubjectCounter scope_old_;
+  SubjectCounter new_arm_;  // or the rate
+  SubjectCounter old_arm_;
   std::optional<RatioEvidence> ratio_down_;
   TrendAlarm trend_;
   double dispersion_ = 1;

@@ -10,8 +10,8 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/domain/alpha_spending.h"
 #include "core/domain/bucketing.h"
-#include "core/domain/metric_evidence.h"
 #include "core/domain/plan.h"
 #include "core/domain/plan_findings.h"
 #include "core/domain/rate_evidence.h"
@@ -31,19 +31,6 @@ std::string Grouped(uint64_t n) {
 
 std::string Seconds(absl::Duration duration) {
   return absl::FormatDuration(absl::Ceil(duration, absl::Seconds(1)));
-}
-
-// How many nulls share alpha_rollback (gate.h).
-size_t BindingNulls(const MigrationPlan& plan) {
-  std::vector<NullHypothesis> nulls;
-  for (const PlanStep& step : plan.steps) {
-    for (const Check& check : step.checks) {
-      if (check.advisory || RowOf(check.metric).family == MetricFamily::kLevel) continue;
-      const NullHypothesis null(check);
-      if (!absl::c_linear_search(nulls, null)) nulls.push_back(null);
-    }
-  }
-  return nulls.size();
 }
 
 void LintCheck(const PlanStep& step, const Check& check, const std::string& path, Findings& findings) {
@@ -92,24 +79,35 @@ void LintStep(const MigrationPlan& plan, size_t i, Findings& findings) {
 
 // How evidence of both directions is divided, once that makes the gate noticeably slower.
 void LintSplits(const MigrationPlan& plan, Findings& findings) {
-  const size_t steps = plan.steps.size();
-  if (steps == 0) return;
+  if (plan.steps.empty()) return;
   // At any small budget; the ratio hardly depends on it.
   const auto clean = [&](double alpha) {
     return static_cast<double>(RateEvidence::CleanSampleNeeded(0.001, alpha).value_or(0));
   };
+  size_t nulls = 0;
+  double least_advance_part = 1, least_rollback_part = 1;
+  for (const TestedNull& null : SpendAlpha(plan)) {
+    for (const double part : null.advance_parts) {
+      if (part > 0) least_advance_part = std::min(least_advance_part, part);
+    }
+    if (null.rollback_part == 0) continue;
+    ++nulls;
+    least_rollback_part = std::min(least_rollback_part, null.rollback_part);
+  }
+  // Of a plan with S equal steps; with unequal ones the steps that have the least traffic keep the most.
+  const size_t steps = plan.steps.size();
   const double advance_cost =
       clean(plan.alpha_advance / static_cast<double>(steps)) / clean(plan.alpha_advance);
-  if (steps > 1 && advance_cost >= kCostlySplit) {
-    findings.Add(absl::StrFormat("%d steps share alpha_advance: each of them needs %.1f times the clean "
-                                 "observations of a plan of one step; merge steps, or raise alpha_advance",
-                                 steps, advance_cost),
-                 "plan.steps");
+  if (least_advance_part < 1 && advance_cost >= kCostlySplit) {
+    findings.Add(
+        absl::StrFormat(
+            "%d steps share alpha_advance: where their traffic is alike, each of them needs %.1f times the "
+            "clean observations of a plan of one step; merge steps, or raise alpha_advance",
+            steps, advance_cost),
+        "plan.steps");
   }
-  const size_t nulls = BindingNulls(plan);
-  const double rollback_cost = nulls == 0 ? 1
-                                          : std::log(static_cast<double>(nulls) / plan.alpha_rollback) /
-                                                -std::log(plan.alpha_rollback);
+  const double rollback_cost =
+      std::log(least_rollback_part * plan.alpha_rollback) / std::log(plan.alpha_rollback);
   if (nulls > 1 && rollback_cost >= kCostlySplit) {
     findings.Add(
         absl::StrFormat("%d distinct bounds share alpha_rollback: a single breach needs %.1f times the "
@@ -152,7 +150,12 @@ std::optional<Demand> DemandOf(const MigrationPlan& plan, size_t i, size_t j, co
   const Check& check = step.checks[j];
   const MetricRow& metric = RowOf(check.metric);
   const double share = static_cast<double>(step.weight) / kBucketCount;
-  const double alpha = plan.alpha_advance / static_cast<double>(plan.steps.size());
+  const auto nulls = SpendAlpha(plan);
+  const auto null = std::find_if(nulls.begin(), nulls.end(), [&](const TestedNull& tested) {
+    return metric.family != MetricFamily::kLevel && NullHypothesis(tested.check) == NullHypothesis(check);
+  });
+  if (null == nulls.end()) return std::nullopt;  // a level
+  const double alpha = plan.alpha_advance * null->advance_parts[i];
   const auto clean = [&](double rate, double alpha, double per_second, absl::string_view what,
                          absl::string_view bound) -> std::optional<Demand> {
     const auto needed = RateEvidence::CleanSampleNeeded(rate, alpha);

@@ -1,11 +1,26 @@
 #include "core/domain/subject_counter.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/base/check.h"
 
 namespace lockstep::domain {
+namespace {
+
+// How many subjects' events fill so many slots; infinite where slots say nothing, because there are none or
+// all are full.
+double SubjectsShown(const SlotCounts& slots) {
+  constexpr double kSlots = SlotCounts::kSlots;
+  double empty = 0;
+  for (size_t i = 0; i < SlotCounts::kSlots; ++i) empty += slots[i] == 0 ? 1 : 0;
+  if (slots.empty() || empty == 0) return std::numeric_limits<double>::infinity();
+  return -kSlots * std::log(empty / kSlots);
+}
+
+}  // namespace
 
 double SubjectCounter::Dispersion() const {
   if (!events_in_slots_) return 1;
@@ -24,7 +39,7 @@ double SubjectCounter::Dispersion() const {
   return std::max(1.0, kDispersionMargin * statistic / (slots - 1));
 }
 
-WeightedCount SubjectCounter::Add(const Observation& observation, double dispersion) {
+SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, double dispersion) {
   reported_.events += observation.count.events;
   reported_.trials += observation.count.trials;
   uint64_t known_trials = 0;
@@ -61,10 +76,23 @@ WeightedCount SubjectCounter::Add(const Observation& observation, double dispers
                                  static_cast<double>(observation.count.trials - known_trials) / dispersion};
   unknown_.events += unknown.events;
   unknown_.trials += unknown.trials;
-  WeightedCount counted;
-  counted.trials = static_cast<double>(known_trials) + unknown.trials;
-  counted.events = std::min(static_cast<double>(first_events) + unknown.events, counted.trials);
+  Counted counted;
+  counted.count.trials = static_cast<double>(known_trials) + unknown.trials;
+  counted.count.events = std::min(static_cast<double>(first_events) + unknown.events, counted.count.trials);
+  counted.spread_events = counted.count.events;
+  if (unknown.events > 0 && observation.events != nullptr) {
+    const double spread = SubjectsShown(observation.events->slots) / dispersion;
+    counted.spread_events = std::min(counted.count.events, static_cast<double>(first_events) + spread);
+  }
   return counted;
+}
+
+void SubjectCounter::StartAnew() {
+  reported_ = EventCount();
+  unknown_ = WeightedCount();
+  affected_.clear();
+  distinct_ = DistinctSketch();
+  known_trials_ = 0;
 }
 
 RateEvidence SubjectCounter::Distinct() const {

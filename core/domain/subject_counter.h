@@ -39,10 +39,21 @@ class SubjectCounter {
   // From the buckets added so far; at least 1.
   double Dispersion() const;
 
+  struct Counted {
+    WeightedCount count;
+    // The events, where those of the bucket without a subject count for no more than the subjects that their
+    // slots show (by linear counting). A first burst finds no past from which to know the dispersion; for
+    // evidence of a rise, which fewer events only make smaller.
+    double spread_events = 0;
+  };
+
   // Adds a bucket and returns what it counts for: subjects with their first event, in all trials; those
   // without a subject divided by `dispersion`. The caller has validated it, and compares only counts made
   // with the same dispersion.
-  WeightedCount Add(const Observation& observation, double dispersion);
+  Counted Add(const Observation& observation, double dispersion);
+
+  // A new scope: forgets everything but how events cluster.
+  void StartAnew();
 
   // As reported, summed up.
   const EventCount& reported() const { return reported_; }

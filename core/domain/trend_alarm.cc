@@ -18,18 +18,17 @@ void TrendAlarm::BeginStep(absl::Time start) {
   start_ = start;
 }
 
-void TrendAlarm::AddBucket(absl::Time start, double events, double trials, const RateEvidence& so_far,
-                           double budget) {
-  if (!reference_taken_) {
-    if (start - start_ < kReferencePeriod) return;
-    reference_taken_ = true;
-    const absl::StatusOr<RateInterval> interval = so_far.Interval(kAlpha);
-    LOCKSTEP_CHECK(interval.ok(), "alpha is a constant");
-    const double reference = kMargin * interval->upper;
-    if (reference >= budget) return;
-    null_.emplace(reference);
-    log_s_.fill(-std::numeric_limits<double>::infinity());
-  }
+void TrendAlarm::TakeReference(const RateEvidence& so_far, double budget) {
+  reference_taken_ = true;
+  const absl::StatusOr<RateInterval> interval = so_far.Interval(kAlpha);
+  LOCKSTEP_CHECK(interval.ok(), "alpha is a constant");
+  const double reference = kMargin * interval->upper;
+  if (reference >= budget) return;
+  null_.emplace(reference);
+  log_s_.fill(-std::numeric_limits<double>::infinity());
+}
+
+void TrendAlarm::AddBucket(double events, double trials) {
   if (!null_) return;
   std::array<double, kMaxGridSize> deltas;
   null_->LogLikelihoodRatiosUp(events, trials, absl::MakeSpan(deltas));

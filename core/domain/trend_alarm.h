@@ -29,8 +29,14 @@ class TrendAlarm {
   // A step begins: no reference yet.
   void BeginStep(absl::Time start);
 
-  // A bucket. `so_far` is what the step had counted before it.
-  void AddBucket(absl::Time start, double events, double trials, const RateEvidence& so_far, double budget);
+  // Whether the reference is to be taken now, before the bucket that starts at `start` is added.
+  bool WantsReference(absl::Time start) const {
+    return !reference_taken_ && start - start_ >= kReferencePeriod;
+  }
+  // From what the step has counted so far.
+  void TakeReference(const RateEvidence& so_far, double budget);
+
+  void AddBucket(double events, double trials);
 
   bool raised() const;
   // 0 while there is none.

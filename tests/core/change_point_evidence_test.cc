@@ -24,7 +24,7 @@ absl::Span<const double> Factors(const std::array<double, kMaxGridSize>& deltas)
 // A rate against a null, in a process of its own.
 class Rate {
  public:
-  Rate(double null_rate, int later_steps) : null_(null_rate), process_(later_steps) {}
+  explicit Rate(double null_rate) : null_(null_rate) {}
 
   void AddBucket(absl::Time start, double events, double trials) {
     null_.LogLikelihoodRatiosUp(events, trials, absl::MakeSpan(deltas_));
@@ -42,24 +42,15 @@ class Rate {
 // What a gambler has who places each bet by itself and keeps books on all of them.
 class Gambler {
  public:
-  explicit Gambler(int later_steps) : later_steps_(later_steps) {}
-
   void BeginStep(absl::Time start) {
-    if (steps_ == 0) {
-      started_at_ = start;
-      Place(later_steps_ == 0 ? 0.75 : 0.5);
-    } else if (steps_ <= later_steps_) {
-      Place(0.25 / later_steps_);
-    }
-    ++steps_;
+    if (steps_++ > 0) return PlaceParts(120);
+    started_at_ = start;
+    bets_.push_back({0.5});
   }
   void AddBucket(absl::Time start, absl::Span<const double> deltas) {
     if (steps_ == 0) return;
     // One bet for every full minute, also for those without a bucket.
-    while (minutes_ < 1440 && start - started_at_ >= absl::Minutes(minutes_ + 1)) {
-      Place(0.25 / 1440);
-      ++minutes_;
-    }
+    for (; start - started_at_ >= absl::Minutes(minutes_ + 1); ++minutes_) PlaceParts(1);
     for (Bet& bet : bets_) {
       for (size_t j = 0; j < deltas.size(); ++j) bet.log_product[j] += deltas[j];
     }
@@ -82,10 +73,13 @@ class Gambler {
     double mass = 0;
     std::array<double, 10> log_product = {};
   };
-  void Place(double mass) { bets_.push_back({mass}); }
+  // Of 1,440 parts of a half, as long as there are any.
+  void PlaceParts(int parts) {
+    for (; parts > 0 && parts_placed_ < 1440; --parts, ++parts_placed_) bets_.push_back({0.5 / 1440});
+  }
 
-  int later_steps_;
   int steps_ = 0;
+  int parts_placed_ = 0;
   int minutes_ = 0;
   absl::Time started_at_;
   std::vector<Bet> bets_;
@@ -96,22 +90,21 @@ TEST(ChangePointEvidenceTest, IsTheSumOverAllBets) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   Prng prng(seed);
   const struct {
-    int later_steps;
     int steps_begun;
     absl::Duration longest_gap;
   } kCases[] = {
-      {0, 1, absl::Seconds(5)},   // every bucket, one step
-      {0, 4, absl::Minutes(3)},   // more steps than were announced
-      {3, 4, absl::Seconds(40)},  // minutes with and without buckets
-      {7, 3, absl::Minutes(10)},  // the rollout ends early
-      {2, 3, absl::Minutes(90)},  // beyond the 1,440 minutes
-      {1, 6, absl::Hours(30)},    // all minutes at once
+      {1, absl::Seconds(5)},    // every bucket, one step
+      {4, absl::Seconds(40)},   // minutes with and without buckets
+      {3, absl::Minutes(10)},   // hours
+      {3, absl::Minutes(90)},   // beyond the 1,440 minutes
+      {15, absl::Seconds(30)},  // steps that use everything up
+      {6, absl::Hours(30)},     // all minutes at once
   };
   for (const auto& test : kCases) {
-    SCOPED_TRACE(testing::Message() << test.later_steps << " later steps, gaps to " << test.longest_gap);
+    SCOPED_TRACE(testing::Message() << test.steps_begun << " steps, gaps to " << test.longest_gap);
     for (int run = 0; run < 5; ++run) {
-      Rate rate(0.01, test.later_steps);
-      Gambler gambler(test.later_steps);
+      Rate rate(0.01);
+      Gambler gambler;
       absl::Time now = kStart;
       int begun = 0;
       for (int bucket = 0; bucket < 300; ++bucket) {
@@ -132,7 +125,7 @@ TEST(ChangePointEvidenceTest, IsTheSumOverAllBets) {
 }
 
 TEST(ChangePointEvidenceTest, IsOneBeforeTheFirstStep) {
-  Rate rate(0.001, 3);
+  Rate rate(0.001);
   for (int bucket = 0; bucket < 100; ++bucket) {
     rate.AddBucket(kStart + bucket * kTelemetryBucket, 100, 100);
     ASSERT_EQ(rate->LogEvidence(), 0);
@@ -146,12 +139,12 @@ TEST(ChangePointEvidenceTest, IsOneBeforeTheFirstStep) {
 // Whatever is placed comes from the stake of 1: buckets that say nothing leave E at 1, for ever and however
 // many steps begin, and the worst that can happen is to lose what is placed.
 TEST(ChangePointEvidenceTest, NeverMoreThanTheStakeIsPlaced) {
-  for (int later_steps : {0, 1, 3, 63}) {
-    SCOPED_TRACE(later_steps);
-    Rate silent(0.5, later_steps), losing(0.5, later_steps);
+  for (int minutes_per_step : {16, 400, 2'000}) {
+    SCOPED_TRACE(minutes_per_step);
+    Rate silent(0.5), losing(0.5);
     for (int bucket = 0; bucket < 1'600; ++bucket) {
       const absl::Time start = kStart + absl::Minutes(bucket);
-      if (bucket % 16 == 0) {
+      if (bucket % minutes_per_step == 0) {
         silent->BeginStep(start);
         losing->BeginStep(start);
       }
@@ -163,30 +156,28 @@ TEST(ChangePointEvidenceTest, NeverMoreThanTheStakeIsPlaced) {
     // Everything is placed: nothing is left.
     EXPECT_LT(losing->LogEvidence(), -20);
   }
-  // Kept: a quarter for the minutes, and a quarter for later steps if there are any.
-  for (int later_steps : {0, 1, 8}) {
-    Rate rate(0.5, later_steps);
-    rate->BeginStep(kStart);
-    rate.AddBucket(kStart, 0, 1'000'000);
-    EXPECT_NEAR(rate->LogEvidence(), std::log(later_steps == 0 ? 0.25 : 0.5), 1e-9);
-  }
+  // Half is kept at first, and a twelfth of that is placed when a later step begins.
+  Rate rate(0.5);
+  rate->BeginStep(kStart);
+  rate.AddBucket(kStart, 0, 1'000'000);
+  EXPECT_NEAR(rate->LogEvidence(), std::log(0.5), 1e-9);
+  rate->BeginStep(kStart);
+  rate.AddBucket(kStart + kTelemetryBucket, 0, 1'000'000);
+  EXPECT_NEAR(rate->LogEvidence(), std::log(0.5 * 11 / 12), 1e-9);
 }
 
 // At the edge of the null, looked at after every bucket through many steps, at most alpha of the runs cross.
 TEST(ChangePointEvidenceTest, CalibratedOverManySteps) {
   constexpr int kRuns = 4'000;
-  const struct {
-    int later_steps;
-    double rate, trials;
-  } kCases[] = {{0, .002, 100}, {7, .01, 50}, {15, .001, 400}};
+  const struct { double rate, trials; } kCases[] = {{.002, 100}, {.01, 50}, {.001, 400}};
   for (const auto& test : kCases) {
-    SCOPED_TRACE(testing::Message() << "seed " << kSeed << ", " << test.later_steps << " later steps");
+    SCOPED_TRACE(testing::Message() << "seed " << kSeed << ", rate " << test.rate);
     std::mt19937_64 random(kSeed);
     // Poisson for binomial is on the far side.
     std::poisson_distribution<int> events(test.rate * test.trials);
     int crossed = 0;
     for (int run = 0; run < kRuns; ++run) {
-      Rate rate(test.rate, test.later_steps);
+      Rate rate(test.rate);
       bool is_crossed = false;
       for (int bucket = 0; bucket < 480 && !is_crossed; ++bucket) {
         const absl::Time start = kStart + bucket * kTelemetryBucket;
@@ -205,7 +196,7 @@ TEST(ChangePointEvidenceTest, CalibratedOverManySteps) {
 TEST(ChangePointEvidenceTest, FindsALateRise) {
   std::mt19937_64 random(kSeed);
   std::poisson_distribution<int> clean(.001 * 500 / 10), risen(.01 * 500);
-  Rate rate(.001, 3);
+  Rate rate(.001);
   rate->BeginStep(kStart);
   int bucket = 0;
   for (; bucket < 4 * 720; ++bucket) rate.AddBucket(kStart + bucket * kTelemetryBucket, clean(random), 500);
@@ -223,7 +214,7 @@ TEST(ChangePointEvidenceTest, SaysSinceWhen) {
   for (int i = 0; i < kSeeds; ++i) {
     std::mt19937_64 random(kSeed + i);
     std::poisson_distribution<int> before(.5), after(5);
-    Rate rate(.001, 0), calm(.001, 0);
+    Rate rate(.001), calm(.001);
     rate->BeginStep(kStart);
     calm->BeginStep(kStart);
     double counted = 0;

@@ -28,7 +28,8 @@ class Step {
     for (int i = 0; i < buckets; ++i) AddEvents(std::min<double>(kTrials, rate == 0 ? 0 : draw(random_)));
   }
   void AddEvents(double events) {
-    alarm_.AddBucket(kStart + buckets_ * kTelemetryBucket, events, kTrials, so_far_, budget_);
+    if (alarm_.WantsReference(kStart + buckets_ * kTelemetryBucket)) alarm_.TakeReference(so_far_, budget_);
+    alarm_.AddBucket(events, kTrials);
     EXPECT_TRUE(so_far_.Add(events, kTrials).ok());
     ++buckets_;
   }
@@ -110,12 +111,15 @@ TEST(TrendAlarmTest, EveryStepStartsAnew) {
   ASSERT_TRUE(so_far.Add(700, 720'000).ok());
   alarm.BeginStep(kStart);
   const absl::Time later = kStart + absl::Hours(1);
-  alarm.AddBucket(later, 500, 1'000, so_far, kBudget);
+  ASSERT_TRUE(alarm.WantsReference(later));
+  alarm.TakeReference(so_far, kBudget);
+  alarm.AddBucket(500, 1'000);
   EXPECT_TRUE(alarm.raised());
   alarm.BeginStep(later);
   EXPECT_FALSE(alarm.raised());
   EXPECT_EQ(alarm.reference_rate(), 0);
-  alarm.AddBucket(later + absl::Minutes(59), 500, 1'000, so_far, kBudget);
+  EXPECT_FALSE(alarm.WantsReference(later + absl::Minutes(59)));
+  alarm.AddBucket(500, 1'000);
   EXPECT_EQ(alarm.reference_rate(), 0);
   // Without a step there is none.
   EXPECT_FALSE(TrendAlarm().raised());
