@@ -342,6 +342,8 @@ CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision
                             std::max(absl::ZeroDuration(), at_this_pace));
     }
   }
+  // Finer than that it is not known, and stored durations are no finer than a nanosecond.
+  if (result.eta) result.eta = absl::Ceil(*result.eta, absl::Seconds(1));
   result.sentence = CheckSentence(check, result, rise, metric.scope_start());
   return result;
 }

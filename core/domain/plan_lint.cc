@@ -85,14 +85,12 @@ void LintSplits(const MigrationPlan& plan, Findings& findings) {
     return static_cast<double>(RateEvidence::CleanSampleNeeded(0.001, alpha).value_or(0));
   };
   size_t nulls = 0;
-  double least_advance_part = 1, least_rollback_part = 1;
+  double least_advance_part = 1;
   for (const TestedNull& null : SpendAlpha(plan)) {
     for (const double part : null.advance_parts) {
       if (part > 0) least_advance_part = std::min(least_advance_part, part);
     }
-    if (null.rollback_part == 0) continue;
-    ++nulls;
-    least_rollback_part = std::min(least_rollback_part, null.rollback_part);
+    if (null.rollback_part > 0) ++nulls;
   }
   // Of a plan with S equal steps; with unequal ones the steps that have the least traffic keep the most.
   const size_t steps = plan.steps.size();
@@ -106,8 +104,10 @@ void LintSplits(const MigrationPlan& plan, Findings& findings) {
             steps, advance_cost),
         "plan.steps");
   }
-  const double rollback_cost =
-      std::log(least_rollback_part * plan.alpha_rollback) / std::log(plan.alpha_rollback);
+  // Of equal weights, which differ by a factor of two at most.
+  const double rollback_cost = nulls == 0 ? 1
+                                          : std::log(static_cast<double>(nulls) / plan.alpha_rollback) /
+                                                -std::log(plan.alpha_rollback);
   if (nulls > 1 && rollback_cost >= kCostlySplit) {
     findings.Add(
         absl::StrFormat("%d distinct bounds share alpha_rollback: a single breach needs %.1f times the "

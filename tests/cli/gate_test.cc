@@ -222,7 +222,7 @@ TEST_F(GateTest, ReplayEnds) {
       {"clean", Log(0), {}, ExitCode::kOk, "+ SUCCEEDED at SHADOW_READ"},
       {"bad", Log(50), {}, ExitCode::kRolledBack, "x ROLLED_BACK at DUAL_WRITE"},
       {"too little",
-       std::string(kHeader) + Bucket(0, 500, 0) + Bucket(5, 10, 0),
+       std::string(kHeader) + Bucket(0, 400, 0) + Bucket(5, 10, 0),
        {},
        ExitCode::kHolds,
        ". RUNNING at SHADOW_READ, HOLD at 2024-05-01 12:00:10 UTC: mismatches: "},
@@ -379,8 +379,8 @@ TEST_F(GateTest, UsageErrors) {
 TEST_F(GateTest, LintKnowsTheTraffic) {
   const std::string file = absl::StrCat("name: demo/x\n", kPlan);
   EXPECT_EQ(Run({"migration", "lint", "-f", "-", "--comparisons-per-second", "4"}, file), ExitCode::kOk);
-  EXPECT_THAT(err_, HasSubstr("stdin:8:67: warning: plan.steps[1].checks[0].budget: needs 1,2"));
-  EXPECT_THAT(err_, HasSubstr(" clean comparisons, which at 4/s take 5m"));
+  EXPECT_THAT(err_, HasSubstr("stdin:8:67: warning: plan.steps[1].checks[0].budget: needs 1,0"));
+  EXPECT_THAT(err_, HasSubstr(" clean comparisons, which at 4/s take 4m"));
 }
 
 // What docs/gate.md shows is what the command reads.
