@@ -76,7 +76,7 @@ void Run(benchmark::State& state, Call&& call) {
 void Metric(benchmark::State& state, Kind kind, domain::SubjectModel subjects) {
   const std::vector<domain::WindowStats> buckets = MakeBuckets(subjects);
   const domain::LatencyEdges edges;
-  domain::MetricEvidence metric(CheckOf(kind), 3);
+  domain::MetricEvidence metric(CheckOf(kind));
   metric.BeginStep(absl::UnixEpoch(), true);
   Run(state, [&](absl::Time start, size_t i) {
     metric.AddBucket(start, buckets[i], edges);
