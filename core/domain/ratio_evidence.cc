@@ -18,8 +18,11 @@ void LogLikelihoodRatios(const MixtureGrid& grid, double lambda, const WeightedC
   }
   const double null_share = NullShare(lambda, new_arm.trials, old_arm.trials);
   for (size_t j = 0; j < grid.size(); ++j) {
-    out[j] = LogLikelihoodRatio(grid, j, new_arm.events, events, null_share);
+    out[j] = -events * std::log1p(null_share * (grid.factors[j] - 1));
   }
+  // Not k ln f for k = 0, as in LogLikelihoodRatio.
+  if (new_arm.events == 0) return;
+  for (size_t j = 0; j < grid.size(); ++j) out[j] += new_arm.events * grid.log_factors[j];
 }
 
 RatioEvidence::RatioEvidence(double lambda) : lambda_(lambda) {
@@ -28,9 +31,10 @@ RatioEvidence::RatioEvidence(double lambda) : lambda_(lambda) {
 }
 
 void RatioEvidence::AddBucket(const WeightedCount& new_arm, const WeightedCount& old_arm) {
+  const MixtureGrid& grid = DownGrid();
   std::array<double, kMaxGridSize> deltas;
-  LogLikelihoodRatios(DownGrid(), lambda_, new_arm, old_arm, absl::MakeSpan(deltas));
-  for (size_t j = 0; j < DownGrid().size(); ++j) log_terms_[j] += deltas[j];
+  LogLikelihoodRatios(grid, lambda_, new_arm, old_arm, absl::MakeSpan(deltas));
+  for (size_t j = 0; j < grid.size(); ++j) log_terms_[j] += deltas[j];
 }
 
 double RatioEvidence::LogEvidence() const {

@@ -13,10 +13,11 @@ namespace {
 // How many subjects' events fill so many slots; infinite where slots say nothing, because there are none or
 // all are full.
 double SubjectsShown(const SlotCounts& slots) {
+  if (slots.empty()) return std::numeric_limits<double>::infinity();
   constexpr double kSlots = SlotCounts::kSlots;
   double empty = 0;
   for (size_t i = 0; i < SlotCounts::kSlots; ++i) empty += slots[i] == 0 ? 1 : 0;
-  if (slots.empty() || empty == 0) return std::numeric_limits<double>::infinity();
+  if (empty == 0) return std::numeric_limits<double>::infinity();
   return -kSlots * std::log(empty / kSlots);
 }
 
