@@ -9,7 +9,8 @@ namespace lockstep::domain {
 namespace {
 
 Observation Mismatches(const WindowStats& window, const Check& check) {
-  Observation observed{.count = {window.mismatches(), window.comparable()},
+  const uint64_t mismatches = window.mismatches();
+  Observation observed{.count = {mismatches, mismatches + window.CountOf(OutcomeKind::kClean)},
                        .trials = &window.subjects.compared,
                        .events = &window.subjects.mismatched};
   if (check.field.empty()) return observed;
@@ -19,7 +20,7 @@ Observation Mismatches(const WindowStats& window, const Check& check) {
   auto counts = window.fields().find(check.field);
   if (counts == window.fields().end()) counts = window.fields().find(WindowStats::kOtherFields);
   const uint64_t events = counts == window.fields().end() ? 0 : counts->second.total();
-  observed.count.events = std::min(events, window.mismatches());
+  observed.count.events = std::min(events, mismatches);
   observed.slots_only = true;
   return observed;
 }

@@ -27,7 +27,7 @@ T ValueOf(absl::StatusOr<T> value) {
 
 }  // namespace
 
-MetricEvidence::MetricEvidence(const Check& check) : null_(check), check_(check) {
+MetricEvidence::MetricEvidence(const Check& check) : null_(check), row_(&RowOf(check.metric)), check_(check) {
   LOCKSTEP_CHECK(row().family != MetricFamily::kLevel, "a level has no null");
   if (is_ratio()) ratio_up_.emplace();
   if (null_.bound > 0) {

@@ -33,7 +33,7 @@ class MetricEvidence {
   explicit MetricEvidence(const Check& check);
 
   const NullHypothesis& null() const { return null_; }
-  const MetricRow& row() const { return RowOf(null_.metric); }
+  const MetricRow& row() const { return *row_; }
 
   // A step begins; `tested`: it has a check of this null.
   void BeginStep(absl::Time start, bool tested);
@@ -73,7 +73,8 @@ class MetricEvidence {
   void ResetScope(absl::Time start);
 
   NullHypothesis null_;
-  Check check_;  // what to observe
+  const MetricRow* row_;  // of the metric table, which stays
+  Check check_;           // what to observe
   std::optional<FixedRate> rate_;
   std::optional<ChangePointEvidence> ratio_up_;
   std::optional<ChangePointEvidence> rate_up_;
