@@ -70,6 +70,18 @@ class ThreadsTest : public EngineTest {
       listener->TakeChanged();
     }
   }
+  // Whatever comes of it: the migration is often where nothing is evidence.
+  void AskTheGate() {
+    for (int i = 0; i < 60; ++i) {
+      engine_->gate().Explain(kName, std::nullopt).status().IgnoreError();
+      engine_->gate().Explain(kName, clock_.Now() - absl::Seconds(i % 7)).status().IgnoreError();
+      engine_->gate().ObservedReadRatio(kName);
+      const auto reader = engine_->gate().Export(kName);
+      if (reader.ok()) {
+        EXPECT_TRUE((*reader)->Next(10).ok());
+      }
+    }
+  }
 };
 
 TEST_F(ThreadsTest, EverythingAtOnce) {
@@ -78,6 +90,7 @@ TEST_F(ThreadsTest, EverythingAtOnce) {
   std::vector<std::thread> threads;
   threads.emplace_back([&] { Administer(1); });
   threads.emplace_back([&] { TickAndLook(); });
+  threads.emplace_back([&] { AskTheGate(); });
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&, i] { BeAnInstance(i); });
     threads.emplace_back([&, i] { counted += SendTelemetry(i); });
