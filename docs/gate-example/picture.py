@@ -135,7 +135,7 @@ class Panel:
             begin = second
 
     def evidence(self):
-        curves, thresholds = {"Advance": [], "Rollback": []}, {}
+        curves, thresholds = {"Advance": [], "Rollback": []}, {"Advance": {}, "Rollback": {}}
         for second, answer in self.answers:
             check = next((c for c in answer["gate"]["checks"] if c["check"] == "errors"), None)
             if check is None:
@@ -144,15 +144,17 @@ class Panel:
                 value = float(str(check["logEvidence" + kind]).replace("Infinity", "inf"))
                 if value > -math.inf:  # nothing before three subjects are affected
                     points.append((second, value, answer["step"]))
-                thresholds[kind] = check["logThreshold" + kind]
+                # Seconds from and until which it is needed, by its value: a step has its own part of alpha_advance.
+                needed = check["logThreshold" + kind]
+                first, _ = thresholds[kind].get(needed, (second, second))
+                thresholds[kind][needed] = (first, second)
         for kind, color in (("Advance", ADVANCE), ("Rollback", ROLL_BACK)):
-            if kind not in thresholds:
-                continue
-            self.line(LEFT, self.y(thresholds[kind]), WIDTH - 20, self.y(thresholds[kind]), "threshold", color)
             label = "to advance" if kind == "Advance" else "to roll back"
-            above = thresholds[kind] == max(thresholds.values())
-            self.text(LEFT + 6, self.y(thresholds[kind]) + (-5 if above else 14), f"needed {label}: {thresholds[kind]:.2f}",
-                      "start", color)
+            for needed, (first, last) in thresholds[kind].items():
+                self.line(self.x(first - BUCKET_SECONDS), self.y(needed), self.x(last), self.y(needed), "threshold", color)
+            if thresholds[kind]:
+                needed, (first, _) = next(iter(thresholds[kind].items()))
+                self.text(self.x(first - BUCKET_SECONDS) - 6, self.y(needed) + 4, f"needed {label}: {needed:.2f}", "end", color)
             for step in sorted({p[2] for p in curves[kind]}) if kind == "Advance" else [None]:
                 self.curve([p[:2] for p in curves[kind] if step is None or p[2] == step], color)
 
