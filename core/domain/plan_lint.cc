@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "core/domain/alpha_spending.h"
 #include "core/domain/bucketing.h"
+#include "core/domain/gate_words.h"
 #include "core/domain/plan.h"
 #include "core/domain/plan_findings.h"
 #include "core/domain/rate_evidence.h"
@@ -21,17 +22,6 @@ namespace {
 
 // From here on a plan is told what splitting an error probability costs: half as many observations again.
 constexpr double kCostlySplit = 1.5;
-
-// 6486 -> "6,486".
-std::string Grouped(uint64_t n) {
-  std::string digits = absl::StrCat(n);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
-  return digits;
-}
-
-std::string Seconds(absl::Duration duration) {
-  return absl::FormatDuration(absl::Ceil(duration, absl::Seconds(1)));
-}
 
 void LintCheck(const PlanStep& step, const Check& check, const std::string& path, Findings& findings) {
   const MetricRow& metric = RowOf(check.metric);
@@ -217,10 +207,10 @@ void LintTimes(const MigrationPlan& plan, const TrafficHint& traffic, Findings& 
       if (!step.checks[j].advisory) end = std::max(end, begin + left);
       if (left <= step.min_bake) continue;
       std::string message =
-          absl::StrFormat("needs %s %s, which at %.3g/s take %s", Grouped(demand->observations), demand->what,
-                          demand->per_second, Seconds(needed));
+          absl::StrFormat("needs %s %s, which at %.3g/s take %s", CountInWords(demand->observations),
+                          demand->what, demand->per_second, DurationInWords(needed));
       if (head_start > absl::ZeroDuration()) {
-        absl::StrAppend(&message, ", of which earlier steps give ", Seconds(head_start));
+        absl::StrAppend(&message, ", of which earlier steps give ", DurationInWords(head_start));
       }
       absl::StrAppend(&message, "; min_bake is ", absl::FormatDuration(step.min_bake));
       if (step.deadline == absl::ZeroDuration()) {
