@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -124,7 +125,12 @@ std::string PercentInWords(double rate) {
   const double percent = rate * 100;
   if (!(percent > 0)) return "0 %";
   const int magnitude = static_cast<int>(std::floor(std::log10(percent)));
-  std::string text = absl::StrFormat("%.*f", std::clamp(1 - magnitude, magnitude == 1 ? 1 : 0, 12), percent);
+  int digits = std::clamp(1 - magnitude, magnitude == 1 ? 1 : 0, 12);
+  std::string text = absl::StrFormat("%.*f", digits, percent);
+  // What is not all of it does not read as if it were.
+  while (rate < 1 && digits < 14 && absl::StartsWith(text, "100")) {
+    text = absl::StrFormat("%.*f", ++digits, percent);
+  }
   if (text.find('.') != std::string::npos) {
     text.erase(text.find_last_not_of('0') + 1);
     if (text.back() == '.') text.pop_back();

@@ -13,7 +13,8 @@ namespace lockstep::domain {
 
 // 1240 -> "1,240".
 std::string CountInWords(uint64_t n);
-// A rate with two significant digits (three from 10 % on): 0.0824 -> "8.2 %".
+// A rate with two significant digits (three from 10 % on, more where it would round to 100 %): 0.0824 ->
+// "8.2 %".
 std::string PercentInWords(double rate);
 // Without fractions of a second: "2m5s".
 std::string DurationInWords(absl::Duration duration);
