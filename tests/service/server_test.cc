@@ -145,6 +145,9 @@ TEST_F(ServerTest, ADrainTellsStreamsToReconnectAndShowsInHealthAndReadiness) {
   ASSERT_TRUE(watch.Read(&response));
   EXPECT_TRUE(response.has_drain());
   EXPECT_GT(response.drain().reconnect_after().seconds(), 0);
+  // The server ends the stream; ending it from this side first would race with that.
+  while (watch.Read(&response)) {
+  }
   EXPECT_EQ(watch.Finish().code(), Code::kUnavailable);
   EXPECT_FALSE(migration_watch->Read(&seen));
   EXPECT_EQ(migration_watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
