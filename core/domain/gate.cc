@@ -13,6 +13,7 @@
 #include "core/domain/log_math.h"
 #include "core/domain/metric_evidence.h"
 #include "core/domain/records.h"
+#include "core/domain/value_of.h"
 
 namespace lockstep::domain {
 namespace {
@@ -25,12 +26,6 @@ constexpr uint64_t kLeastComparisonsForShare = 100;
 constexpr double kFieldFalseDiscoveryRate = 0.05;
 // Below it the pace of the evidence says nothing about when it gets there.
 constexpr double kLeastLogEvidenceForPace = 1;
-
-template <typename T>
-T ValueOf(absl::StatusOr<T> value) {
-  LOCKSTEP_CHECK(value.ok(), std::string(value.status().message()).c_str());
-  return *std::move(value);
-}
 
 bool IsLevel(const Check& check) { return RowOf(check.metric).family == MetricFamily::kLevel; }
 

@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
 #include "core/domain/log_math.h"
+#include "core/domain/value_of.h"
 
 namespace lockstep::domain {
 namespace {
@@ -17,13 +18,6 @@ namespace {
 constexpr double kLeastEventsToJudge = 5;
 
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
-
-// The evidence functions fail only on bounds that ValidatePlan refuses.
-template <typename T>
-T ValueOf(absl::StatusOr<T> value) {
-  LOCKSTEP_CHECK(value.ok(), std::string(value.status().message()).c_str());
-  return *std::move(value);
-}
 
 }  // namespace
 

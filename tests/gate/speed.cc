@@ -321,7 +321,7 @@ Report MeasureEndToEnd(const Options& options) {
       "steps of 1, 5, 25 and 50 % of reads, five checks in each (mismatches < 0.1 %, 10 % of reads compared; "
       "errors; latency p50, p95, p99), no minimum bake; whole plan: DUAL_WRITE and SHADOW_READ without "
       "checks "
-      "come first, so that alpha is divided by six steps, and the rehearsal moves a migration along",
+      "come first, and the rehearsal moves a migration along",
       "excess: errors on new beyond the old rate until the bucket of the verdict has closed, and 2 s more"};
   if (!options.full) report.notes.push_back(kBriefNote);
   return report;
