@@ -11,25 +11,90 @@ RepairQueue::RepairQueue(size_t capacity, Executor* executor, const Clock* clock
                          TelemetryRecorder* telemetry, uint64_t seed)
     : capacity_(capacity), executor_(executor), clock_(clock), telemetry_(telemetry), prng_(seed) {}
 
-bool RepairQueue::Add(Repair repair) {
+bool RepairQueue::Reserve() {
   MutexLock lock(&mutex_);
-  if (closed_ || outstanding_ >= capacity_) {
-    ++refused_;
-    return false;
-  }
-  ++outstanding_;
-  ++held_[repair.attribution.migration_index][repair.attribution.epoch];
-  // Under the lock, so that it is counted before it can be done.
-  telemetry_->RecordRepairQueued(repair.attribution);
-  const absl::Duration delay = FullJitter(repair.backoff_initial, repair.backoff_max, 0, prng_);
-  waiting_.emplace(clock_->SinceBoot() + delay, Item{std::move(repair), 1});
-  ScheduleLocked();
+  if (closed_ || outstanding_ + reserved_ >= capacity_) return false;
+  ++reserved_;
   return true;
 }
 
-size_t RepairQueue::outstanding() const {
+void RepairQueue::Unreserve() {
   MutexLock lock(&mutex_);
-  return outstanding_;
+  --reserved_;
+}
+
+bool RepairQueue::TakePlaceLocked(bool reserved) {
+  if (reserved) return !closed_;
+  return !closed_ && outstanding_ + reserved_ < capacity_;
+}
+
+bool RepairQueue::Add(Repair repair, bool reserved) {
+  MutexLock lock(&mutex_);
+  const bool taken = TakePlaceLocked(reserved);
+  if (reserved) --reserved_;
+  if (!taken) {
+    ++refused_;
+    return false;
+  }
+  BeginLocked(repair);
+  WaitLocked(std::move(repair));
+  return true;
+}
+
+bool RepairQueue::AddMirror(Repair mirror, bool reserved) {
+  MutexLock lock(&mutex_);
+  if (!TakePlaceLocked(reserved)) return false;
+  if (reserved) --reserved_;
+  BeginLocked(mirror);
+  mirrors_.push_back(std::move(mirror));
+  ScheduleMirrorsLocked();
+  return true;
+}
+
+void RepairQueue::AddRecovered(Repair repair) {
+  MutexLock lock(&mutex_);
+  if (closed_) return;  // the journal still has it
+  BeginLocked(repair);
+  WaitLocked(std::move(repair));
+}
+
+void RepairQueue::Hold(const Attribution& attribution, uint64_t store_epoch) {
+  MutexLock lock(&mutex_);
+  ++unclaimed_[attribution.migration_index][{store_epoch, attribution.epoch}];
+}
+
+void RepairQueue::ReleaseHolds(uint32_t migration_index) {
+  MutexLock lock(&mutex_);
+  unclaimed_.erase(migration_index);
+}
+
+void RepairQueue::BeginLocked(const Repair& repair) {
+  ++outstanding_;
+  ++held_[repair.attribution.migration_index][{repair.store_epoch, repair.attribution.epoch}];
+}
+
+void RepairQueue::WaitLocked(Repair repair) {
+  // Under the lock, so that it is counted before it can be done.
+  if (!repair.counted) telemetry_->RecordRepairQueued(repair.attribution);
+  const absl::Duration delay = FullJitter(repair.backoff_initial, repair.backoff_max, 0, prng_);
+  waiting_.emplace(clock_->SinceBoot() + delay, Item{std::move(repair), 1});
+  ScheduleLocked();
+}
+
+size_t RepairQueue::outstanding() const {
+  const OpenMirrors counts = Counts();
+  return counts.repairs + counts.queued_mirrors;
+}
+
+OpenMirrors RepairQueue::Counts() const {
+  MutexLock lock(&mutex_);
+  OpenMirrors counts;
+  counts.queued_mirrors = mirrors_.size() + mirrors_running_;
+  counts.repairs = outstanding_ - counts.queued_mirrors;
+  for (const auto& [migration, epochs] : unclaimed_) {
+    for (const auto& [epoch, count] : epochs) counts.repairs += count;
+  }
+  return counts;
 }
 
 uint64_t RepairQueue::refused() const {
@@ -37,11 +102,18 @@ uint64_t RepairQueue::refused() const {
   return refused_;
 }
 
-std::optional<uint64_t> RepairQueue::OldestEpoch(uint32_t migration_index) const {
+std::optional<uint64_t> RepairQueue::OldestEpoch(uint32_t migration_index, uint64_t store_epoch) const {
+  std::optional<uint64_t> oldest;
   MutexLock lock(&mutex_);
-  const auto epochs = held_.find(migration_index);
-  if (epochs == held_.end()) return std::nullopt;
-  return epochs->second.begin()->first;
+  for (const std::map<uint32_t, Epochs>* by_migration : {&held_, &unclaimed_}) {
+    const auto epochs = by_migration->find(migration_index);
+    if (epochs == by_migration->end()) continue;
+    for (const auto& [epoch, count] : epochs->second) {
+      const bool comparable = store_epoch == 0 || epoch.first == store_epoch;
+      oldest = std::min(oldest.value_or(UINT64_MAX), comparable ? epoch.second : 0);
+    }
+  }
+  return oldest;
 }
 
 void RepairQueue::Hasten() {
@@ -55,17 +127,30 @@ void RepairQueue::Hasten() {
 
 size_t RepairQueue::Close() {
   std::multimap<absl::Duration, Item> dropped;  // destroyed outside the lock
+  std::deque<Repair> dropped_mirrors;
   MutexLock lock(&mutex_);
   closed_ = true;
   dropped.swap(waiting_);
+  dropped_mirrors.swap(mirrors_);
   for (const auto& [at, item] : dropped) EndLocked(item.repair);
-  return dropped.size();
+  for (const Repair& mirror : dropped_mirrors) {
+    CountDroppedMirrorLocked(mirror);
+    EndLocked(mirror);
+  }
+  return dropped.size() + dropped_mirrors.size();
+}
+
+// Its record is wrong for now, as that of a repair that was dropped.
+void RepairQueue::CountDroppedMirrorLocked(const Repair& mirror) {
+  telemetry_->RecordMirrorWrite(mirror.attribution, MirrorResult::kShed);
+  telemetry_->RecordRepairQueued(mirror.attribution);
 }
 
 void RepairQueue::EndLocked(const Repair& repair) {
-  auto& epochs = held_[repair.attribution.migration_index];
-  if (--epochs[repair.attribution.epoch] == 0) epochs.erase(repair.attribution.epoch);
-  if (epochs.empty()) held_.erase(repair.attribution.migration_index);
+  const auto epochs = held_.find(repair.attribution.migration_index);
+  const auto count = epochs->second.find({repair.store_epoch, repair.attribution.epoch});
+  if (--count->second == 0) epochs->second.erase(count);
+  if (epochs->second.empty()) held_.erase(epochs);
   --outstanding_;
 }
 
@@ -77,6 +162,15 @@ void RepairQueue::ScheduleLocked() {
   executor_->Submit(due - clock_->SinceBoot(), [queue = weak_from_this()] {
     if (const std::shared_ptr<RepairQueue> alive = queue.lock()) alive->RunDue();
   });
+}
+
+void RepairQueue::ScheduleMirrorsLocked() {
+  while (mirror_lanes_ < std::min(kMirrorLanes, mirrors_.size() + mirrors_running_)) {
+    ++mirror_lanes_;
+    executor_->Submit(absl::ZeroDuration(), [queue = weak_from_this()] {
+      if (const std::shared_ptr<RepairQueue> alive = queue.lock()) alive->RunMirror();
+    });
+  }
 }
 
 void RepairQueue::RunDue() {
@@ -105,6 +199,33 @@ void RepairQueue::RunDue() {
     EndLocked(item.repair);
   }
   ScheduleLocked();
+}
+
+// One for each task, so that other work of the executor gets its turn in between.
+void RepairQueue::RunMirror() {
+  Repair mirror;
+  {
+    MutexLock lock(&mutex_);
+    if (mirrors_.empty()) {
+      --mirror_lanes_;
+      return;
+    }
+    mirror = std::move(mirrors_.front());
+    mirrors_.pop_front();
+    ++mirrors_running_;
+  }
+  const RepairOutcome outcome = mirror.attempt();
+  if (outcome == RepairOutcome::kRetry && mirror.on_failure != nullptr) mirror.on_failure();
+  MutexLock lock(&mutex_);
+  --mirrors_running_;
+  --mirror_lanes_;
+  if (outcome == RepairOutcome::kRetry && !closed_) {
+    WaitLocked(std::move(mirror));
+  } else {
+    if (outcome == RepairOutcome::kRetry) telemetry_->RecordRepairQueued(mirror.attribution);
+    EndLocked(mirror);
+  }
+  ScheduleMirrorsLocked();
 }
 
 }  // namespace lockstep::internal

@@ -1,21 +1,26 @@
-// Mirror writes that failed and must still reach the other side.
+// Mirror writes that are still open when their call has returned: those that failed and must be repaired, and
+// those that were queued to be written behind.
 //
-// Bounded and in memory: it lives as long as the process, and Client::Shutdown reports what is left. Repairs
-// run one at a time on the client's executor, each with its own back-off, so that one row the mirror refuses
-// does not hold up the others and a sick side is not flooded.
+// Bounded and in memory: it lives as long as the process, and Client::Shutdown reports what is left; what
+// shall survive the process is in a MirrorJournal as well. Repairs run one at a time on the client's
+// executor, each with its own back-off, so that one row the mirror refuses does not hold up the others and a
+// sick side is not flooded. Queued mirrors run kMirrorLanes at a time, in order of arrival; one that fails
+// becomes a repair.
 //
-// While a repair is outstanding, the epoch it was queued under is held: the client doesn't acknowledge a
-// later one. What was queued and what was done is counted, each repair once however often it is tried; one
+// While anything is open, the epoch it was written under is held: the client doesn't acknowledge a later one.
+// What was queued for repair and what was done is counted, each repair once however often it is tried; one
 // that is dropped, here or with the process, stays counted as outstanding, because its record is still wrong.
 //
-// Thread-safe.
+// Thread-safe. Nothing is called with a lock held, telemetry apart.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -35,29 +40,63 @@ enum class RepairOutcome : uint8_t {
 };
 
 struct Repair {
-  Attribution attribution;  // of the write that the mirror missed
+  Attribution attribution;   // of the write that the mirror missed
+  uint64_t store_epoch = 0;  // of its snapshot: which history its epoch is a number of
   absl::Duration backoff_initial;
   absl::Duration backoff_max;
   // One attempt; may block up to its own deadline.
   std::function<RepairOutcome()> attempt;
+  // Called when a queued mirror turns into a repair. May be null.
+  std::function<void()> on_failure;
+  // RecordRepairQueued has been called for it by an earlier process.
+  bool counted = false;
+};
+
+struct OpenMirrors {
+  size_t repairs = 0;         // waiting or running, and those of journals that nobody has taken over yet
+  size_t queued_mirrors = 0;  // waiting or running
 };
 
 class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
  public:
-  // `executor`, `clock` and `telemetry` must outlive the queue's tasks.
+  static constexpr size_t kMirrorLanes = 4;
+
+  // `executor`, `clock` and `telemetry` must outlive the queue's tasks. `capacity`: repairs, queued mirrors
+  // and reserved places together.
   RepairQueue(size_t capacity, Executor* executor, const Clock* clock, TelemetryRecorder* telemetry,
               uint64_t seed);
 
-  // False, and nothing is kept, when the queue is full or closed.
-  bool Add(Repair repair);
+  // Takes a place before it is known whether it will be needed; false when there is none or the queue is
+  // closed. Given back by Unreserve, or used by an Add with `reserved`. It holds no epoch: the operation's
+  // RouteHandle does.
+  bool Reserve();
+  void Unreserve();
+
+  // A mirror that failed or was not attempted. False, and nothing is kept, when the queue is full or closed.
+  // With `reserved` it takes the place of a Reserve, which is gone either way.
+  bool Add(Repair repair, bool reserved = false);
+  // A mirror to be written behind: `attempt` runs as soon as a lane is free, kRetry makes a repair of it.
+  // False as Add, but a reserved place is kept then.
+  bool AddMirror(Repair mirror, bool reserved = false);
+  // What an earlier process left open. Always taken, however many there are.
+  void AddRecovered(Repair repair);
+
+  // Open mirrors that nobody can work on yet (the journal of a migration whose Migrator hasn't been built):
+  // they hold their epoch and count as repairs. ReleaseHolds ends those of one migration.
+  void Hold(const Attribution& attribution, uint64_t store_epoch);
+  void ReleaseHolds(uint32_t migration_index);
+
+  // Everything that is open, repairs and queued mirrors alike.
   size_t outstanding() const;
-  // Oldest epoch held by a repair of the migration.
-  std::optional<uint64_t> OldestEpoch(uint32_t migration_index) const;
+  OpenMirrors Counts() const;
+  // Oldest epoch held by anything open of the migration. 0 if something was written under another store epoch
+  // than `store_epoch`: its numbers can't be compared. `store_epoch` 0 compares them all the same.
+  std::optional<uint64_t> OldestEpoch(uint32_t migration_index, uint64_t store_epoch = 0) const;
   // Repairs that found no place.
   uint64_t refused() const;
   // Makes every waiting repair due now; used when draining.
   void Hasten();
-  // Drops what waits and refuses more; one under way ends by itself. Returns how many were dropped.
+  // Drops what waits and refuses more; what is under way ends by itself. Returns how many were dropped.
   size_t Close();
 
  private:
@@ -65,10 +104,19 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
     Repair repair;
     int attempts = 0;
   };
+  // Of one migration, (store epoch, epoch) -> how many.
+  using Epochs = std::map<std::pair<uint64_t, uint64_t>, size_t>;
 
-  void ScheduleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool TakePlaceLocked(bool reserved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BeginLocked(const Repair& repair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes a waiting repair of what has begun.
+  void WaitLocked(Repair repair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndLocked(const Repair& repair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountDroppedMirrorLocked(const Repair& mirror) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ScheduleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ScheduleMirrorsLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunDue();
+  void RunMirror();
 
   const size_t capacity_;
   Executor* const executor_;
@@ -78,13 +126,17 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   Prng prng_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
-  size_t outstanding_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and running
+  size_t reserved_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t outstanding_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and running, of both kinds
+  size_t mirrors_running_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t mirror_lanes_ ABSL_GUARDED_BY(mutex_) = 0;  // tasks submitted or running
   uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
   // When the earliest scheduled wake-up is due; later ones find nothing and end.
   std::optional<absl::Duration> wake_at_ ABSL_GUARDED_BY(mutex_);
   std::multimap<absl::Duration, Item> waiting_ ABSL_GUARDED_BY(mutex_);  // by due time since boot
-  std::map<uint32_t, std::map<uint64_t, size_t>> held_
-      ABSL_GUARDED_BY(mutex_);  // migration -> epoch -> repairs
+  std::deque<Repair> mirrors_ ABSL_GUARDED_BY(mutex_);                   // waiting
+  std::map<uint32_t, Epochs> held_ ABSL_GUARDED_BY(mutex_);              // by migration
+  std::map<uint32_t, Epochs> unclaimed_ ABSL_GUARDED_BY(mutex_);         // of Hold, by migration
 };
 
 }  // namespace lockstep::internal
