@@ -51,6 +51,7 @@ struct Migration {
 
   // What services act on. `pending` is committed but waits until it may coexist with every live epoch.
   RoutingState published;
+  absl::Time published_at = absl::InfinitePast();
   std::optional<RoutingState> pending;
   absl::Time pending_since = absl::InfinitePast();
   // Earlier published states that some instance may still act on, oldest first, `published` excluded.

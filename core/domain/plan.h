@@ -44,7 +44,7 @@ struct Check {
 
 struct PlanStep {
   Stage stage = Stage::kOff;
-  // read_weight of the step, in buckets [0, 100000]; CANARY_READ only, 0 elsewhere.
+  // CANARY_READ: the read weight; CUTOVER: the write weight; in buckets [0, 100000]. 0 elsewhere.
   uint32_t weight = 0;
   absl::Duration min_bake = absl::ZeroDuration();
   std::vector<Check> checks;
@@ -75,6 +75,17 @@ struct TelemetryLimits {
   bool operator==(const TelemetryLimits&) const = default;
 };
 
+// How write authority moves: slice by slice of buckets, whose writes are held meanwhile.
+struct CutoverLimits {
+  // The widest slice, in buckets: [1, kBucketCount].
+  uint32_t slice_weight = 5000;
+  // A slice that has not moved after so long is released; in (0, kMaxHold].
+  absl::Duration max_hold = absl::Seconds(10);
+  bool operator==(const CutoverLimits&) const = default;
+};
+
+inline constexpr absl::Duration kMaxHold = absl::Minutes(10);
+
 struct MigrationPlan {
   std::vector<PlanStep> steps;
   // Bound on the probability of rolling back a good migration, and of advancing a bad one; in (0, 0.5].
@@ -84,6 +95,7 @@ struct MigrationPlan {
   // After a rollback, `resume` is refused for this long.
   absl::Duration cool_down = absl::ZeroDuration();
   TelemetryLimits telemetry_limits;
+  CutoverLimits cutover;
   bool operator==(const MigrationPlan&) const = default;
 };
 
@@ -101,9 +113,10 @@ struct Violation {
 };
 
 // Everything that makes the plan unacceptable; empty = valid. Reports all of it, not only the first.
-// A plan starts at DUAL_WRITE, never skips a stage, raises the weight with every further CANARY_READ step,
-// certifies budgets above 0 and ends at CANARY_READ at the latest: the write cutover is not available in this
-// version. DUAL_WRITE and SHADOW_READ may have several steps each (with other checks or a longer bake time).
+// A plan starts at DUAL_WRITE, never skips a stage, raises the weight with every further step of CANARY_READ
+// and of CUTOVER, and certifies budgets above 0. CUTOVER comes after a CANARY_READ step at 100 %, NEW_ONLY
+// after a CUTOVER step at 100 %. The other stages may have several steps each (with other checks or a longer
+// bake time).
 std::vector<Violation> ValidatePlan(const MigrationPlan& plan);
 
 // As above, and: the fields that checks name are declared by `contract` and not ignored there.

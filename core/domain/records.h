@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/domain/gate.h"
 #include "core/domain/migration.h"
@@ -41,6 +42,42 @@ struct AuditEntry {
   uint64_t revision = 0;  // store revision of the commit it belongs to
 };
 
+// What an instance does when its lease ends.
+enum class LeasePolicy : uint8_t {
+  kKeepServing,  // goes on with its last epochs; fences wait until it is back, leaves or is evicted
+  kFailWrites,   // refuses writes, so that fences need not wait for it any more
+};
+
+absl::string_view LeasePolicyName(LeasePolicy policy);  // "KEEP_SERVING"
+
+inline constexpr absl::Duration kDefaultLeaseTtl = absl::Seconds(15);
+inline constexpr absl::Duration kMinLeaseTtl = absl::Seconds(1);
+inline constexpr absl::Duration kMaxLeaseTtl = absl::Minutes(10);
+
+// What keeps an instance from letting go of older epochs, over all its migrations, as it last said.
+struct InstanceStatus {
+  uint32_t operations = 0;
+  absl::Duration oldest_operation = absl::ZeroDuration();
+  uint32_t repairs = 0;
+  uint32_t queued_mirrors = 0;
+  uint32_t held_writes = 0;
+  bool operator==(const InstanceStatus&) const = default;
+};
+
+// "3 operations, oldest 12 s; 2 repairs"; empty when there is nothing.
+std::string DescribeStatus(const InstanceStatus& status);
+
+// What an instance found when it compared the records of a held slice that it has written lately.
+struct SliceCheck {
+  std::string migration;
+  uint64_t epoch = 0;  // the one that holds the slice
+  uint32_t checked = 0;
+  uint32_t repaired = 0;
+  uint32_t differing = 0;  // still differ, or could not be compared: the slice must not move
+  std::string example;     // of the first that differs, in words
+  bool operator==(const SliceCheck&) const = default;
+};
+
 // A durable enrolment. Kept until the instance leaves or is evicted, connected or not.
 struct Enrolment {
   std::string instance_id;
@@ -50,6 +87,8 @@ struct Enrolment {
   // Per migration: the oldest epoch the instance may still act on.
   std::map<std::string, uint64_t> acknowledged_epochs;
   absl::Time enrolled_at = absl::InfinitePast();
+  absl::Duration lease_ttl = kDefaultLeaseTtl;
+  LeasePolicy lease_policy = LeasePolicy::kKeepServing;
 };
 
 // One comparison that did not match, without raw values. Digests are keyed; see docs/semantics.md, section 6.

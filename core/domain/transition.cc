@@ -12,6 +12,7 @@
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
 #include "core/domain/compatibility.h"
+#include "core/domain/next_hop.h"
 
 namespace lockstep::domain {
 namespace {
@@ -475,6 +476,25 @@ std::optional<Transition> PlanVerdict(const Situation& s) {
   return transition;
 }
 
+// Authority stays where it is, and a person looks at the records.
+std::optional<Transition> PlanSliceFailure(const Situation& s, const SliceFailure& failure) {
+  // A report about a slice that has been released, or has moved, meanwhile.
+  if (failure.check.differing == 0 || !HoldsWrites(s.migration.published) ||
+      failure.check.epoch != s.migration.published.epoch) {
+    return std::nullopt;
+  }
+  const SliceCheck& check = failure.check;
+  Transition transition =
+      MakeTransition(s, "slice_failed", RunState::kPaused, s.migration.step,
+                     absl::StrCat("instance '", failure.instance_id, "' compared ", check.checked,
+                                  " records of the slice that was to move, and ", check.differing,
+                                  check.differing == 1 ? " differs" : " differ", " for good",
+                                  check.repaired > 0 ? absl::StrCat(" (", check.repaired, " repaired)") : "",
+                                  check.example.empty() ? "" : absl::StrCat(": ", check.example)));
+  transition.target = Released(s.migration.published);
+  return transition;
+}
+
 // Adds what every refusal says: what was asked, where the migration stands, what is allowed instead.
 absl::Status Decorate(const Situation& s, const Command& command, const absl::Status& refusal) {
   std::vector<absl::string_view> allowed;
@@ -538,6 +558,9 @@ absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const
                                                const GateResult* gate, absl::Time now) {
   if (const auto* verdict = std::get_if<GateVerdict>(&trigger)) {
     return PlanVerdict(Situation{migration, &verdict->result, now});
+  }
+  if (const auto* failure = std::get_if<SliceFailure>(&trigger)) {
+    return PlanSliceFailure(Situation{migration, gate, now}, *failure);
   }
   const auto& command = std::get<Command>(trigger);
   const Situation situation{migration, gate, now};

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "core/domain/gate.h"
 #include "core/domain/migration.h"
+#include "core/domain/records.h"
 
 namespace lockstep::domain {
 
@@ -32,6 +33,8 @@ struct Command {
   // kAdvance, or a kSetWeight that raises: go on although the gate holds. Needs a reason. A gate that says
   // ROLL_BACK can't be overridden: a rollback outranks everything.
   bool override_gate = false;
+  // kAdvance into NEW_ONLY, which nothing else takes: the old side no longer gets the writes from there on.
+  bool accept_no_way_back = false;
   std::string reason;
 };
 
@@ -40,7 +43,13 @@ struct GateVerdict {
   GateResult result;
 };
 
-using Trigger = std::variant<Command, GateVerdict>;
+// Before authority over a slice of buckets moved, an instance found records of it that differ for good.
+struct SliceFailure {
+  std::string instance_id;
+  SliceCheck check;
+};
+
+using Trigger = std::variant<Command, GateVerdict, SliceFailure>;
 
 // The change to commit.
 struct Transition {

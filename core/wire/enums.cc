@@ -199,6 +199,16 @@ v1::MismatchKind ToProto(domain::MismatchKind kind) {
   LOCKSTEP_CHECK(false, "no such MismatchKind");
 }
 
+v1::LeasePolicy ToProto(domain::LeasePolicy policy) {
+  switch (policy) {
+    case domain::LeasePolicy::kKeepServing:
+      return v1::LEASE_POLICY_KEEP_SERVING;
+    case domain::LeasePolicy::kFailWrites:
+      return v1::LEASE_POLICY_FAIL_WRITES;
+  }
+  LOCKSTEP_CHECK(false, "no such LeasePolicy");
+}
+
 std::optional<domain::Stage> EnumFromProto(v1::Stage stage) {
   return Inverse(stage, domain::Stage::kComplete);
 }
@@ -241,6 +251,11 @@ std::optional<domain::ComparisonOutcome> EnumFromProto(v1::ComparisonOutcome out
 
 std::optional<domain::MismatchKind> EnumFromProto(v1::MismatchKind kind) {
   return Inverse(kind, domain::MismatchKind::kOrder);
+}
+
+std::optional<domain::LeasePolicy> EnumFromProto(v1::LeasePolicy policy) {
+  if (policy == v1::LEASE_POLICY_UNSPECIFIED) return domain::LeasePolicy::kKeepServing;
+  return Inverse(policy, domain::LeasePolicy::kFailWrites);
 }
 
 std::string UnknownEnumMessage(const google::protobuf::EnumDescriptor* descriptor, int value) {

@@ -12,6 +12,7 @@
 #include "core/domain/ladder.h"
 #include "core/domain/migration.h"
 #include "core/domain/plan.h"
+#include "core/domain/records.h"
 #include "core/domain/routing_state.h"
 #include "core/domain/window_stats.h"
 #include "core/wire/violations.h"
@@ -33,9 +34,10 @@ v1::WriteMode ToProto(domain::WriteMode mode);
 v1::DecisionReason ToProto(domain::DecisionReason reason);
 v1::ComparisonOutcome ToProto(domain::ComparisonOutcome outcome);
 v1::MismatchKind ToProto(domain::MismatchKind kind);
+v1::LeasePolicy ToProto(domain::LeasePolicy policy);
 
 // nullopt for numbers this version doesn't know and for UNSPECIFIED, save where it has a meaning: a
-// BreachAction then is kRollback, a ListOrder kOrdered.
+// BreachAction then is kRollback, a ListOrder kOrdered, a LeasePolicy kKeepServing.
 std::optional<domain::Stage> EnumFromProto(v1::Stage stage);
 std::optional<domain::Side> EnumFromProto(v1::Side side);
 std::optional<domain::Metric> EnumFromProto(v1::Metric metric);
@@ -47,6 +49,7 @@ std::optional<domain::WriteMode> EnumFromProto(v1::WriteMode mode);
 std::optional<domain::DecisionReason> EnumFromProto(v1::DecisionReason reason);
 std::optional<domain::ComparisonOutcome> EnumFromProto(v1::ComparisonOutcome outcome);
 std::optional<domain::MismatchKind> EnumFromProto(v1::MismatchKind kind);
+std::optional<domain::LeasePolicy> EnumFromProto(v1::LeasePolicy policy);
 
 // "99 is not a Stage; known are STAGE_OFF, ...", or that a value is missing.
 std::string UnknownEnumMessage(const google::protobuf::EnumDescriptor* descriptor, int value);

@@ -177,6 +177,7 @@ v1::Migration ToProto(const domain::Migration& migration, const MigrationView& v
   if (const absl::Time deadline = domain::DeadlineOf(migration); deadline != absl::InfiniteFuture()) {
     *out.mutable_deadline_time() = ToProto(deadline);
   }
+  out.set_reversible(domain::LadderRowOf(migration.published.stage).roll_back_to.has_value());
   return out;
 }
 
@@ -246,6 +247,7 @@ storage::v1::MigrationRecord ToRecord(const domain::Migration& migration) {
   *out.mutable_migration() = ToProto(migration);
   out.mutable_migration()->clear_etag();           // `version` says it
   out.mutable_migration()->clear_deadline_time();  // as deadline_from_time does
+  out.mutable_migration()->clear_reversible();     // as the stage does
   for (const domain::RoutingState& state : migration.draining) *out.add_draining() = ToProto(state);
   out.set_version(migration.version);
   out.set_plan_revision(migration.plan_revision);
@@ -253,6 +255,7 @@ storage::v1::MigrationRecord ToRecord(const domain::Migration& migration) {
   SetTime(migration.rolled_back_at, out, &storage::v1::MigrationRecord::mutable_rollback_time);
   SetTime(migration.deadline_from, out, &storage::v1::MigrationRecord::mutable_deadline_from_time);
   for (const std::string& check : migration.notified_checks) out.add_notified_checks(check);
+  SetTime(migration.published_at, out, &storage::v1::MigrationRecord::mutable_published_time);
   return out;
 }
 
@@ -288,6 +291,8 @@ absl::StatusOr<domain::Migration> MigrationFromRecord(const storage::v1::Migrati
   out.deadline_from = ReadOptionalTime(record.has_deadline_from_time(), record.deadline_from_time(),
                                        root / "deadline_from_time", violations);
   out.notified_checks = {record.notified_checks().begin(), record.notified_checks().end()};
+  out.published_at = ReadOptionalTime(record.has_published_time(), record.published_time(),
+                                      root / "published_time", violations);
   out.published = ReadRoutingState(in.routing(), path / "routing", violations);
   if (in.has_pending_routing()) {
     out.pending = ReadRoutingState(in.pending_routing(), path / "pending_routing", violations);

@@ -47,6 +47,13 @@ v1::TelemetryLimits ToProto(const domain::TelemetryLimits& limits) {
   return out;
 }
 
+v1::CutoverLimits ToProto(const domain::CutoverLimits& limits) {
+  v1::CutoverLimits out;
+  out.set_slice_weight(limits.slice_weight);
+  *out.mutable_max_hold() = wire::ToProto(limits.max_hold);
+  return out;
+}
+
 // Its length is for domain::ValidatePlan.
 void CheckName(const FieldPath& path, absl::string_view name, Violations& violations) {
   const bool known_characters = std::all_of(name.begin(), name.end(), [](unsigned char c) {
@@ -94,6 +101,14 @@ domain::TelemetryLimits ReadTelemetryLimits(const v1::TelemetryLimits& limits, c
   return out;
 }
 
+domain::CutoverLimits ReadCutoverLimits(const v1::CutoverLimits& limits, const FieldPath& path,
+                                        Violations& violations) {
+  domain::CutoverLimits out;
+  if (limits.slice_weight() != 0) out.slice_weight = limits.slice_weight();
+  if (limits.has_max_hold()) out.max_hold = ReadPeriod(limits.max_hold(), path / "max_hold", violations);
+  return out;
+}
+
 // What the API demands beyond domain::ValidatePlan; `path` is the plan's.
 void CheckNames(const domain::MigrationPlan& plan, const FieldPath& path, Violations& violations) {
   for (size_t i = 0; i < plan.steps.size(); ++i) {
@@ -124,6 +139,7 @@ v1::Plan ToProto(const domain::MigrationPlan& plan) {
   }
   *out.mutable_cool_down() = ToProto(plan.cool_down);
   *out.mutable_telemetry_limits() = ToProto(plan.telemetry_limits);
+  *out.mutable_cutover() = ToProto(plan.cutover);
   return out;
 }
 
@@ -140,6 +156,7 @@ domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Viol
   }
   out.cool_down = ReadPeriod(plan.cool_down(), path / "cool_down", violations);
   out.telemetry_limits = ReadTelemetryLimits(plan.telemetry_limits(), path / "telemetry_limits", violations);
+  out.cutover = ReadCutoverLimits(plan.cutover(), path / "cutover", violations);
   return out;
 }
 

@@ -12,7 +12,7 @@ v1::Plan ToProto(const domain::MigrationPlan& plan);
 
 // Converts, with violations only for what has no counterpart in the domain (unknown enums, impossible
 // durations): what was stored stays readable when limits change. An alpha of 0 becomes its default, as
-// does each telemetry limit that is 0 or not set.
+// does each limit of the telemetry and of the cutover that is 0 or not set.
 domain::MigrationPlan ReadPlan(const v1::Plan& plan, const FieldPath& path, Violations& violations);
 
 // The API's limits, and domain::ValidatePlan against the contract that goes with the plan. `plan` is what

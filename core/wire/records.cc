@@ -105,6 +105,8 @@ storage::v1::EnrolmentRecord ToRecord(const domain::Enrolment& enrolment) {
   out.mutable_acknowledged_epochs()->insert(enrolment.acknowledged_epochs.begin(),
                                             enrolment.acknowledged_epochs.end());
   SetTime(enrolment.enrolled_at, out, &storage::v1::EnrolmentRecord::mutable_enrol_time);
+  *out.mutable_lease_ttl() = ToProto(enrolment.lease_ttl);
+  out.set_lease_policy(ToProto(enrolment.lease_policy));
   return out;
 }
 
@@ -120,6 +122,9 @@ absl::StatusOr<domain::Enrolment> EnrolmentFromRecord(const storage::v1::Enrolme
   out.acknowledged_epochs = {record.acknowledged_epochs().begin(), record.acknowledged_epochs().end()};
   out.enrolled_at =
       ReadOptionalTime(record.has_enrol_time(), record.enrol_time(), root / "enrol_time", violations);
+  // Records of earlier versions have no lease.
+  if (record.has_lease_ttl()) out.lease_ttl = ReadPeriod(record.lease_ttl(), root / "lease_ttl", violations);
+  out.lease_policy = ReadEnum(record.lease_policy(), root / "lease_policy", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }

@@ -79,6 +79,7 @@ absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::StartMigration
 absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::AdvanceMigrationRequest& request) {
   LOCKSTEP_ASSIGN_OR_RETURN(StateChangeRequest out, ReadStateChange(request, domain::CommandKind::kAdvance));
   out.command.override_gate = request.override_gate();
+  out.command.accept_no_way_back = request.accept_no_way_back();
   return out;
 }
 

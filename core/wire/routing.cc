@@ -12,6 +12,7 @@
 #include "core/wire/request.h"
 #include "core/wire/resource_name.h"
 #include "core/wire/routing_state.h"
+#include "core/wire/timestamps.h"
 
 namespace lockstep::wire {
 namespace {
@@ -64,6 +65,76 @@ void CheckMigrations(const v1::Enrol& enrol, const HeldEpochs& held, Violations&
   }
 }
 
+v1::MigrationRouting RoutingToProto(const domain::MigrationRouting& routing) {
+  v1::MigrationRouting out;
+  out.set_name(routing.name);
+  *out.mutable_state() = ToProto(routing.state);
+  *out.mutable_contract() = ToProto(routing.contract);
+  return out;
+}
+
+std::vector<domain::MigrationRouting> ReadRoutings(
+    const google::protobuf::RepeatedPtrField<v1::MigrationRouting>& routings, absl::string_view field,
+    Violations& violations) {
+  const FieldPath root;
+  std::vector<domain::MigrationRouting> out;
+  out.reserve(routings.size());
+  for (int i = 0; i < routings.size(); ++i) {
+    const v1::MigrationRouting& in = routings[i];
+    const FieldPath path = root.At(field, i);
+    domain::MigrationRouting& routing = out.emplace_back();
+    routing.name = in.name();
+    routing.state = ReadRoutingState(in.state(), path / "state", violations);
+    routing.contract = ReadContract(in.contract(), path / "contract", violations);
+    routing.digest = domain::RoutingDigest(routing);
+  }
+  return out;
+}
+
+absl::Duration ReadLeaseTtl(const v1::Enrol& enrol, Violations& violations) {
+  if (!enrol.has_lease_ttl()) return domain::kDefaultLeaseTtl;
+  const FieldPath root;
+  const FieldPath path = root / "lease_ttl";
+  const absl::Duration ttl = ReadDuration(enrol.lease_ttl(), path, violations);
+  if (ttl < domain::kMinLeaseTtl || ttl > domain::kMaxLeaseTtl) {
+    violations.Add(path, absl::StrCat(absl::FormatDuration(ttl), " is not in [",
+                                      absl::FormatDuration(domain::kMinLeaseTtl), ", ",
+                                      absl::FormatDuration(domain::kMaxLeaseTtl), "]"));
+  }
+  return ttl;
+}
+
+v1::SliceCheck SliceCheckToProto(const domain::SliceCheck& check) {
+  v1::SliceCheck out;
+  out.set_migration(check.migration);
+  out.set_epoch(check.epoch);
+  out.set_checked(check.checked);
+  out.set_repaired(check.repaired);
+  out.set_differing(check.differing);
+  const std::string example = ToValidUtf8(check.example);
+  out.set_example(std::string(Utf8Prefix(example, kMaxSliceExampleBytes)));
+  return out;
+}
+
+std::vector<domain::SliceCheck> ReadSliceChecks(const v1::Ack& ack, Violations& violations) {
+  const FieldPath root;
+  std::vector<domain::SliceCheck> out;
+  if (!CheckCount(root / "slice_checks", ack.slice_checks_size(), {.max = kMaxMigrationsPerInstance},
+                  violations)) {
+    return out;
+  }
+  absl::flat_hash_set<absl::string_view> names;
+  for (int i = 0; i < ack.slice_checks_size(); ++i) {
+    const v1::SliceCheck& in = ack.slice_checks(i);
+    const FieldPath path = root.At("slice_checks", i);
+    CheckMigrationName(path / "migration", in.migration(), violations);
+    if (!names.insert(in.migration()).second) violations.Add(path / "migration", "comes twice");
+    out.push_back({in.migration(), in.epoch(), in.checked(), in.repaired(), in.differing(),
+                   std::string(Utf8Prefix(in.example(), kMaxSliceExampleBytes))});
+  }
+  return out;
+}
+
 void CheckKey(const FieldPath& path, absl::string_view key, Violations& violations) {
   CheckBytes(path, key.size(), {.min = 1, .max = domain::kMaxKeyBytes}, violations);
 }
@@ -78,41 +149,58 @@ void CheckAttributes(const AttributeMap& attributes, Violations& violations) {
 
 }  // namespace
 
-v1::Snapshot ToProto(const domain::Snapshot& snapshot) {
+v1::Snapshot ToProto(const domain::Snapshot& snapshot, uint64_t digest) {
   v1::Snapshot out;
   out.set_revision(snapshot.revision);
+  out.set_store_epoch(snapshot.store_epoch);
+  out.set_digest(digest);
   for (const domain::MigrationRouting& routing : snapshot.migrations) {
-    v1::MigrationRouting* added = out.add_migrations();
-    added->set_name(routing.name);
-    *added->mutable_state() = ToProto(routing.state);
-    *added->mutable_contract() = ToProto(routing.contract);
+    *out.add_migrations() = RoutingToProto(routing);
   }
+  return out;
+}
+
+v1::SnapshotDelta ToProto(const domain::SnapshotDelta& delta, uint64_t digest) {
+  v1::SnapshotDelta out;
+  out.set_base_revision(delta.base_revision);
+  out.set_revision(delta.revision);
+  out.set_digest(digest);
+  for (const domain::MigrationRouting& routing : delta.changed) *out.add_changed() = RoutingToProto(routing);
+  for (const std::string& name : delta.removed) out.add_removed(name);
   return out;
 }
 
 absl::StatusOr<domain::Snapshot> SnapshotFromProto(const v1::Snapshot& snapshot) {
   Violations violations;
-  const FieldPath root;
   domain::Snapshot out;
   out.revision = snapshot.revision();
-  out.migrations.reserve(snapshot.migrations_size());
-  for (int i = 0; i < snapshot.migrations_size(); ++i) {
-    const v1::MigrationRouting& in = snapshot.migrations(i);
-    const FieldPath path = root.At("migrations", i);
-    out.migrations.push_back({in.name(), ReadRoutingState(in.state(), path / "state", violations),
-                              ReadContract(in.contract(), path / "contract", violations)});
-  }
+  out.store_epoch = snapshot.store_epoch();
+  out.migrations = ReadRoutings(snapshot.migrations(), "migrations", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
 
-v1::Enrol EnrolToProto(const domain::Enrolment& enrolment) {
+absl::StatusOr<domain::SnapshotDelta> SnapshotDeltaFromProto(const v1::SnapshotDelta& delta) {
+  Violations violations;
+  domain::SnapshotDelta out;
+  out.base_revision = delta.base_revision();
+  out.revision = delta.revision();
+  out.changed = ReadRoutings(delta.changed(), "changed", violations);
+  out.removed = {delta.removed().begin(), delta.removed().end()};
+  LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
+  return out;
+}
+
+v1::Enrol EnrolToProto(const domain::Enrolment& enrolment, uint64_t store_epoch) {
   v1::Enrol out;
   out.set_instance_id(enrolment.instance_id);
   out.set_service(enrolment.service);
   out.set_version(enrolment.version);
   for (const std::string& migration : enrolment.migrations) out.add_migrations(migration);
   AddHeld(enrolment.acknowledged_epochs, *out.mutable_held());
+  out.set_store_epoch(store_epoch);
+  *out.mutable_lease_ttl() = ToProto(enrolment.lease_ttl);
+  out.set_lease_policy(ToProto(enrolment.lease_policy));
   return out;
 }
 
@@ -128,6 +216,8 @@ absl::StatusOr<domain::Enrolment> EnrolFromProto(const v1::Enrol& enrol) {
   out.version = enrol.version();
   out.acknowledged_epochs = ReadHeld(enrol.held(), root, violations);
   CheckMigrations(enrol, out.acknowledged_epochs, violations);
+  out.lease_ttl = ReadLeaseTtl(enrol, violations);
+  out.lease_policy = ReadEnum(enrol.lease_policy(), root / "lease_policy", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   out.migrations = {enrol.migrations().begin(), enrol.migrations().end()};
   return out;
@@ -137,6 +227,9 @@ v1::Ack ToProto(const Ack& ack) {
   v1::Ack out;
   out.set_revision(ack.revision);
   AddHeld(ack.held, *out.mutable_held());
+  for (const domain::SliceCheck& check : ack.slice_checks) {
+    *out.add_slice_checks() = SliceCheckToProto(check);
+  }
   return out;
 }
 
@@ -146,6 +239,30 @@ absl::StatusOr<Ack> AckFromProto(const v1::Ack& ack) {
   Ack out;
   out.revision = ack.revision();
   out.held = ReadHeld(ack.held(), root, violations);
+  out.slice_checks = ReadSliceChecks(ack, violations);
+  LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
+  return out;
+}
+
+v1::InstanceStatus ToProto(const domain::InstanceStatus& status) {
+  v1::InstanceStatus out;
+  out.set_operations(status.operations);
+  *out.mutable_oldest_operation() = ToProto(status.oldest_operation);
+  out.set_repairs(status.repairs);
+  out.set_queued_mirrors(status.queued_mirrors);
+  out.set_held_writes(status.held_writes);
+  return out;
+}
+
+absl::StatusOr<domain::InstanceStatus> InstanceStatusFromProto(const v1::InstanceStatus& status) {
+  Violations violations;
+  const FieldPath root;
+  domain::InstanceStatus out;
+  out.operations = status.operations();
+  out.oldest_operation = ReadPeriod(status.oldest_operation(), root / "oldest_operation", violations);
+  out.repairs = status.repairs();
+  out.queued_mirrors = status.queued_mirrors();
+  out.held_writes = status.held_writes();
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
