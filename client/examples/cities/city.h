@@ -45,6 +45,9 @@ struct CanonicalCity {
   bool operator==(const CanonicalCity&) const = default;
 };
 
+// What a version-guarded write of either side has done: an older state than the stored one changes nothing.
+enum class ApplyResult { kApplied, kOlderIgnored };
+
 // INVALID_ARGUMENT, naming the city's id, the field and its text, when the name is not UTF-8 or a coordinate
 // is not a number in its range.
 absl::StatusOr<CanonicalCity> Canonicalize(const City& city);

@@ -10,10 +10,11 @@
 namespace lockstep::examples {
 namespace {
 
-// `recent_writes` is keyed by version, so that forgetting the oldest is a delete at the front of the table.
+// `recent_writes` is keyed by the order of the writes, so that forgetting the oldest is a delete at the front
+// of the table.
 constexpr SqliteSchema kSchema = {.kind = "legacy city database",
                                   .application_id = 0x4c4b4331,  // "LKC1"
-                                  .format = 1,
+                                  .format = 2,
                                   .ddl = R"sql(
 CREATE TABLE cities(
   id      INTEGER PRIMARY KEY,
@@ -32,8 +33,9 @@ CREATE TABLE version_counter(
 );
 INSERT INTO version_counter VALUES (1, 0);
 CREATE TABLE recent_writes(
-  version         INTEGER PRIMARY KEY,
+  sequence        INTEGER PRIMARY KEY,
   idempotency_key TEXT NOT NULL UNIQUE,
+  version INTEGER NOT NULL,
   id      INTEGER NOT NULL,
   name    TEXT NOT NULL,
   lat     TEXT NOT NULL,
@@ -73,12 +75,18 @@ void BindFields(SqliteQuery* query, int first, const City& city) {
 struct LegacyStore::Writer {
   static absl::StatusOr<std::unique_ptr<Writer>> Open(const std::string& path, const SqliteOptions& options);
 
+  // Within a transaction that the caller holds.
+  absl::StatusOr<std::optional<LegacyRow>> Stored(int64_t id);
+  absl::StatusOr<std::optional<LegacyRow>> FirstResult(absl::string_view idempotency_key);
+  absl::StatusOr<int64_t> NextVersion(int64_t row_version);
+  absl::Status Store(const LegacyRow& row);
+  absl::Status Remember(const LegacyRow& row, absl::string_view idempotency_key, int64_t window);
+
   SqliteDb db;
   SqliteStatement find_write;
   SqliteStatement find_row;
   SqliteStatement next_version;
   SqliteStatement put;
-  SqliteStatement bury;
   SqliteStatement remember;
   SqliteStatement forget;
 };
@@ -104,20 +112,63 @@ absl::StatusOr<std::unique_ptr<LegacyStore::Writer>> LegacyStore::Writer::Open(c
       prepare("SELECT " ROW_COLUMNS " FROM recent_writes WHERE idempotency_key = ?", &writer->find_write));
   LOCKSTEP_RETURN_IF_ERROR(prepare("SELECT " ROW_COLUMNS " FROM cities WHERE id = ?", &writer->find_row));
   LOCKSTEP_RETURN_IF_ERROR(
-      prepare("UPDATE version_counter SET value = value + 1 RETURNING value", &writer->next_version));
+      prepare("UPDATE version_counter SET value = max(value, ?) + 1 RETURNING value", &writer->next_version));
   LOCKSTEP_RETURN_IF_ERROR(
       prepare("INSERT INTO cities(id, version, name, lat, lng, country, admin1, admin2, deleted) "
-              "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) "
+              "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
               "ON CONFLICT(id) DO UPDATE SET version = excluded.version, name = excluded.name, "
               "lat = excluded.lat, lng = excluded.lng, country = excluded.country, admin1 = excluded.admin1, "
-              "admin2 = excluded.admin2, deleted = 0",
+              "admin2 = excluded.admin2, deleted = excluded.deleted",
               &writer->put));
-  LOCKSTEP_RETURN_IF_ERROR(prepare("UPDATE cities SET version = ?, deleted = 1 WHERE id = ?", &writer->bury));
   LOCKSTEP_RETURN_IF_ERROR(prepare("INSERT INTO recent_writes(idempotency_key, " ROW_COLUMNS
                                    ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                                    &writer->remember));
-  LOCKSTEP_RETURN_IF_ERROR(prepare("DELETE FROM recent_writes WHERE version <= ?", &writer->forget));
+  LOCKSTEP_RETURN_IF_ERROR(prepare("DELETE FROM recent_writes WHERE sequence <= ?", &writer->forget));
   return writer;
+}
+
+absl::StatusOr<std::optional<LegacyRow>> LegacyStore::Writer::Stored(int64_t id) {
+  SqliteQuery query(find_row);
+  query.Bind(1, id);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool found, query.Step());
+  if (!found) return std::nullopt;
+  return ReadRow(query);
+}
+
+absl::StatusOr<std::optional<LegacyRow>> LegacyStore::Writer::FirstResult(absl::string_view idempotency_key) {
+  SqliteQuery query(find_write);
+  query.Bind(1, idempotency_key);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool found, query.Step());
+  if (!found) return std::nullopt;
+  return ReadRow(query);
+}
+
+absl::StatusOr<int64_t> LegacyStore::Writer::NextVersion(int64_t row_version) {
+  SqliteQuery query(next_version);
+  query.Bind(1, row_version);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool counted, query.Step());
+  if (!counted) return absl::DataLossError(absl::StrCat(db.path(), ": no version counter"));
+  const int64_t version = query.Int64(0);
+  LOCKSTEP_RETURN_IF_ERROR(query.Run());
+  return version;
+}
+
+// A tombstone has empty fields.
+absl::Status LegacyStore::Writer::Store(const LegacyRow& row) {
+  SqliteQuery query(put);
+  query.Bind(1, row.id).Bind(2, row.version).Bind(9, int64_t{!row.city.has_value()});
+  BindFields(&query, 3, row.city.value_or(City()));
+  return query.Run();
+}
+
+absl::Status LegacyStore::Writer::Remember(const LegacyRow& row, absl::string_view idempotency_key,
+                                           int64_t window) {
+  SqliteQuery query(remember);
+  query.Bind(1, idempotency_key).Bind(2, row.id).Bind(3, row.version).Bind(4, int64_t{!row.city.has_value()});
+  BindFields(&query, 5, row.city.value_or(City()));
+  LOCKSTEP_RETURN_IF_ERROR(query.Run());
+  const int64_t sequence = sqlite3_last_insert_rowid(db.handle());
+  return SqliteQuery(forget).Bind(1, sequence - window).Run();
 }
 
 absl::StatusOr<std::unique_ptr<LegacyStore::Reader>> LegacyStore::Reader::Open(const std::string& path,
@@ -205,52 +256,38 @@ absl::StatusOr<LegacyRow> LegacyStore::Write(int64_t id, const City* city,
 
   MutexLock lock(&write_mutex_);
   LOCKSTEP_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(&writer_->db));
-  {
-    SqliteQuery query(writer_->find_write);
-    query.Bind(1, idempotency_key);
-    LOCKSTEP_ASSIGN_OR_RETURN(const bool repeated, query.Step());
-    if (repeated) {
-      LegacyRow first = ReadRow(query);
-      result.version = first.version;
-      if (first == result) return first;
-      return absl::InvalidArgumentError(absl::StrCat("idempotency key ", JsonQuote(idempotency_key),
-                                                     " was used for a different write of city ", first.id,
-                                                     "; use a new key for a new write"));
-    }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> first, writer_->FirstResult(idempotency_key));
+  if (first.has_value()) {
+    result.version = first->version;
+    if (*first == result) return result;
+    return absl::InvalidArgumentError(absl::StrCat("idempotency key ", JsonQuote(idempotency_key),
+                                                   " was used for a different write of city ", first->id,
+                                                   "; use a new key for a new write"));
   }
-  if (city == nullptr) {
-    SqliteQuery query(writer_->find_row);
-    query.Bind(1, id);
-    LOCKSTEP_ASSIGN_OR_RETURN(const bool found, query.Step());
-    if (!found || !ReadRow(query).city.has_value()) {
-      return absl::NotFoundError(absl::StrCat("city ", id, ": no such row to delete"));
-    }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> stored, writer_->Stored(id));
+  if (city == nullptr && (!stored.has_value() || !stored->city.has_value())) {
+    return absl::NotFoundError(absl::StrCat("city ", id, ": no such row to delete"));
   }
-  {
-    SqliteQuery query(writer_->next_version);
-    LOCKSTEP_ASSIGN_OR_RETURN(const bool counted, query.Step());
-    if (!counted) return absl::DataLossError(absl::StrCat(writer_->db.path(), ": no version counter"));
-    result.version = query.Int64(0);
-    LOCKSTEP_RETURN_IF_ERROR(query.Run());
-  }
-  const City empty;
-  const City& fields = city != nullptr ? *city : empty;
-  SqliteQuery remember(writer_->remember);
-  remember.Bind(1, idempotency_key).Bind(2, id).Bind(3, result.version).Bind(4, int64_t{city == nullptr});
-  BindFields(&remember, 5, fields);
-  LOCKSTEP_RETURN_IF_ERROR(remember.Run());
-  LOCKSTEP_RETURN_IF_ERROR(SqliteQuery(writer_->forget).Bind(1, result.version - idempotency_window_).Run());
-
-  if (city != nullptr) {
-    SqliteQuery put(writer_->put);
-    put.Bind(1, id).Bind(2, result.version);
-    BindFields(&put, 3, fields);
-    LOCKSTEP_RETURN_IF_ERROR(put.Run());
-  } else {
-    LOCKSTEP_RETURN_IF_ERROR(SqliteQuery(writer_->bury).Bind(1, result.version).Bind(2, id).Run());
-  }
+  LOCKSTEP_ASSIGN_OR_RETURN(result.version, writer_->NextVersion(stored.has_value() ? stored->version : 0));
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Remember(result, idempotency_key, idempotency_window_));
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Store(result));
   LOCKSTEP_RETURN_IF_ERROR(transaction.Commit());
   return result;
+}
+
+absl::StatusOr<ApplyResult> LegacyStore::ApplyIfNewer(int64_t id, const std::optional<City>& city,
+                                                      int64_t version) {
+  if (id < 1) return absl::InvalidArgumentError(absl::StrCat("city id ", id, ": ids start at 1"));
+  if (city.has_value() && city->id != id) {
+    return absl::InvalidArgumentError(absl::StrCat("city ", id, ": the record says id ", city->id));
+  }
+  MutexLock lock(&write_mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(&writer_->db));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> stored, writer_->Stored(id));
+  if (stored.has_value() && version <= stored->version) return ApplyResult::kOlderIgnored;
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Store({.id = id, .version = version, .city = city}));
+  LOCKSTEP_RETURN_IF_ERROR(transaction.Commit());
+  return ApplyResult::kApplied;
 }
 
 absl::StatusOr<std::optional<LegacyRow>> LegacyStore::Read(int64_t id) {

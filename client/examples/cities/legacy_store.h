@@ -1,9 +1,12 @@
-// The old side of the example: one flat SQLite table, coordinates as text. It is the authoritative side until
-// CUTOVER, so it is the one that mints versions.
+// The old side of the example: one flat SQLite table, coordinates as text. It is the authority over a row
+// until CUTOVER reaches the row's bucket, and its mirror from then on.
 //
-// Versions come from one counter of the database, taken in the transaction of the write: they rise with every
-// write, never repeat, and so a row that is deleted and inserted again goes on upwards. Deletes leave a
-// tombstone that carries the version of the delete.
+// As the authority it mints versions, from one counter of the database that is taken in the transaction of
+// the write and first brought up to the row's own version: so they rise with every write of a row, also of
+// one whose last write the new side minted, and a row that is deleted and inserted again goes on upwards.
+// Deletes leave a tombstone that carries the version of the delete.
+//
+// As the mirror it applies a row only if it is newer than what it holds, row or tombstone.
 //
 // Idempotency: every write names a key. The latest `idempotency_window` writes are remembered with their
 // results; a repeat within that window writes nothing and returns the first result, even if the row has
@@ -52,7 +55,7 @@ struct LegacyOptions {
 struct LegacyStats {
   int64_t rows = 0;
   int64_t tombstones = 0;
-  int64_t latest_version = 0;
+  int64_t latest_version = 0;  // the last one that was minted here
 };
 
 class LegacyStore {
@@ -72,6 +75,10 @@ class LegacyStore {
   // Turns the row into a tombstone and returns that. NOT_FOUND when there is no such row or it is deleted
   // already (by a write with another key); INVALID_ARGUMENT as of Put.
   absl::StatusOr<LegacyRow> Delete(int64_t id, absl::string_view idempotency_key);
+
+  // A mirror write: the row, or a tombstone without `city`, as the new side has it at `version`.
+  // INVALID_ARGUMENT when an id is below 1 or the ids disagree.
+  absl::StatusOr<ApplyResult> ApplyIfNewer(int64_t id, const std::optional<City>& city, int64_t version);
 
   // The row or its tombstone; empty when there never was one.
   absl::StatusOr<std::optional<LegacyRow>> Read(int64_t id);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr SqliteSchema kSchema = {.kind = "modern city database",
                                   .application_id = 0x4c4b4d31,  // "LKM1"
-                                  .format = 1,
+                                  .format = 2,
                                   .ddl = R"sql(
 CREATE TABLE countries(
   code TEXT PRIMARY KEY
@@ -35,11 +35,32 @@ CREATE TABLE cities(
   deleted   INTEGER NOT NULL DEFAULT 0,
   CHECK (deleted = 1 OR (name IS NOT NULL AND lat IS NOT NULL AND lng IS NOT NULL AND region_id IS NOT NULL))
 );
+CREATE TABLE version_counter(
+  only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+  value    INTEGER NOT NULL
+);
+INSERT INTO version_counter VALUES (1, 0);
+CREATE TABLE recent_writes(
+  sequence        INTEGER PRIMARY KEY,
+  idempotency_key TEXT NOT NULL UNIQUE,
+  id          INTEGER NOT NULL,
+  version     INTEGER NOT NULL,
+  mapper      INTEGER NOT NULL,
+  deleted     INTEGER NOT NULL,
+  name        TEXT NOT NULL,
+  lat         REAL NOT NULL,
+  lng         REAL NOT NULL,
+  country     TEXT NOT NULL,
+  admin1_code TEXT NOT NULL,
+  admin2_code TEXT NOT NULL
+);
 )sql"};
 
 #define SELECT_ROWS                                                                \
   "SELECT c.id, c.version, c.mapper, c.deleted, c.name, c.lat, c.lng, r.country, " \
   "r.admin1_code, r.admin2_code FROM cities AS c LEFT JOIN admin_regions AS r ON r.id = c.region_id "
+// In the same order.
+#define WRITE_COLUMNS "id, version, mapper, deleted, name, lat, lng, country, admin1_code, admin2_code"
 
 absl::StatusOr<MapperVersion> MapperFromColumn(int64_t stored, int64_t id) {
   for (const MapperVersion mapper : {MapperVersion::kLosesLeadingZeros, MapperVersion::kCorrect}) {
@@ -87,6 +108,12 @@ struct ModernStore::Writer {
 
   // Within a transaction that the caller holds.
   absl::StatusOr<ApplyResult> Apply(const ModernRow& row);
+  // Whatever is there.
+  absl::Status Store(const ModernRow& row);
+  absl::StatusOr<std::optional<ModernRow>> Stored(int64_t id);
+  absl::StatusOr<std::optional<ModernRow>> FirstResult(absl::string_view idempotency_key);
+  absl::StatusOr<int64_t> NextVersion(int64_t row_version);
+  absl::Status Remember(const ModernRow& row, absl::string_view idempotency_key, int64_t window);
   absl::StatusOr<int64_t> RegionId(const CanonicalCity& city);
 
   SqliteDb db;
@@ -96,6 +123,11 @@ struct ModernStore::Writer {
   SqliteStatement find_region;
   SqliteStatement add_country;
   SqliteStatement add_region;
+  SqliteStatement find_row;
+  SqliteStatement find_write;
+  SqliteStatement next_version;
+  SqliteStatement remember;
+  SqliteStatement forget;
 };
 
 struct ModernStore::Reader {
@@ -135,6 +167,15 @@ absl::StatusOr<std::unique_ptr<ModernStore::Writer>> ModernStore::Writer::Open(c
       prepare("INSERT INTO countries(code) VALUES (?) ON CONFLICT DO NOTHING", &writer->add_country));
   LOCKSTEP_RETURN_IF_ERROR(prepare(
       "INSERT INTO admin_regions(country, admin1_code, admin2_code) VALUES (?, ?, ?)", &writer->add_region));
+  LOCKSTEP_RETURN_IF_ERROR(prepare(SELECT_ROWS "WHERE c.id = ?", &writer->find_row));
+  LOCKSTEP_RETURN_IF_ERROR(
+      prepare("SELECT " WRITE_COLUMNS " FROM recent_writes WHERE idempotency_key = ?", &writer->find_write));
+  LOCKSTEP_RETURN_IF_ERROR(
+      prepare("UPDATE version_counter SET value = max(value, ?) + 1 RETURNING value", &writer->next_version));
+  LOCKSTEP_RETURN_IF_ERROR(prepare("INSERT INTO recent_writes(idempotency_key, " WRITE_COLUMNS
+                                   ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                   &writer->remember));
+  LOCKSTEP_RETURN_IF_ERROR(prepare("DELETE FROM recent_writes WHERE sequence <= ?", &writer->forget));
   return writer;
 }
 
@@ -162,18 +203,59 @@ absl::StatusOr<ApplyResult> ModernStore::Writer::Apply(const ModernRow& row) {
       if (row.stamp <= stamp) return ApplyResult::kOlderIgnored;
     }
   }
+  LOCKSTEP_RETURN_IF_ERROR(Store(row));
+  return ApplyResult::kApplied;
+}
+
+absl::Status ModernStore::Writer::Store(const ModernRow& row) {
   const auto mapper = static_cast<int64_t>(row.stamp.mapper);
   if (!row.city.has_value()) {
-    LOCKSTEP_RETURN_IF_ERROR(
-        SqliteQuery(bury).Bind(1, row.id).Bind(2, row.stamp.version).Bind(3, mapper).Run());
-    return ApplyResult::kApplied;
+    return SqliteQuery(bury).Bind(1, row.id).Bind(2, row.stamp.version).Bind(3, mapper).Run();
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const int64_t region_id, RegionId(*row.city));
   SqliteQuery query(put);
   query.Bind(1, row.id).Bind(2, row.stamp.version).Bind(3, mapper).Bind(4, row.city->name);
   query.Bind(5, row.city->lat).Bind(6, row.city->lng).Bind(7, region_id);
+  return query.Run();
+}
+
+absl::StatusOr<std::optional<ModernRow>> ModernStore::Writer::Stored(int64_t id) {
+  SqliteQuery query(find_row);
+  query.Bind(1, id);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool found, query.Step());
+  if (!found) return std::nullopt;
+  return ReadRow(query);
+}
+
+absl::StatusOr<std::optional<ModernRow>> ModernStore::Writer::FirstResult(absl::string_view idempotency_key) {
+  SqliteQuery query(find_write);
+  query.Bind(1, idempotency_key);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool found, query.Step());
+  if (!found) return std::nullopt;
+  return ReadRow(query);
+}
+
+absl::StatusOr<int64_t> ModernStore::Writer::NextVersion(int64_t row_version) {
+  SqliteQuery query(next_version);
+  query.Bind(1, row_version);
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool counted, query.Step());
+  if (!counted) return absl::DataLossError(absl::StrCat(db.path(), ": no version counter"));
+  const int64_t version = query.Int64(0);
   LOCKSTEP_RETURN_IF_ERROR(query.Run());
-  return ApplyResult::kApplied;
+  return version;
+}
+
+absl::Status ModernStore::Writer::Remember(const ModernRow& row, absl::string_view idempotency_key,
+                                           int64_t window) {
+  const CanonicalCity city = row.city.value_or(CanonicalCity());
+  SqliteQuery query(remember);
+  query.Bind(1, idempotency_key).Bind(2, row.id).Bind(3, row.stamp.version);
+  query.Bind(4, static_cast<int64_t>(row.stamp.mapper)).Bind(5, int64_t{!row.city.has_value()});
+  query.Bind(6, city.name).Bind(7, city.lat).Bind(8, city.lng);
+  query.Bind(9, city.country).Bind(10, city.admin1).Bind(11, city.admin2);
+  LOCKSTEP_RETURN_IF_ERROR(query.Run());
+  const int64_t sequence = sqlite3_last_insert_rowid(db.handle());
+  return SqliteQuery(forget).Bind(1, sequence - window).Run();
 }
 
 absl::StatusOr<std::unique_ptr<ModernStore::Reader>> ModernStore::Reader::Open(const std::string& path,
@@ -190,22 +272,60 @@ absl::StatusOr<std::unique_ptr<ModernStore::Reader>> ModernStore::Reader::Open(c
           reader->db,
           "SELECT count(*), total(deleted), total(mapper = 1 AND NOT deleted), "
           "total(mapper = 2 AND NOT deleted), (SELECT count(*) FROM countries), "
-          "(SELECT count(*) FROM admin_regions), (SELECT count(DISTINCT region_id) FROM cities) "
+          "(SELECT count(*) FROM admin_regions), (SELECT count(DISTINCT region_id) FROM cities), "
+          "(SELECT value FROM version_counter) "
           "FROM cities"));
   return reader;
 }
 
 absl::StatusOr<std::unique_ptr<ModernStore>> ModernStore::Open(const std::string& path,
-                                                               const SqliteOptions& options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(auto writer, Writer::Open(path, options));
-  LOCKSTEP_ASSIGN_OR_RETURN(auto reader, Reader::Open(path, options));
-  return std::unique_ptr<ModernStore>(new ModernStore(std::move(writer), std::move(reader)));
+                                                               const ModernOptions& options) {
+  LOCKSTEP_CHECK(options.idempotency_window >= 1, "a window of 0 would forget every write at once");
+  LOCKSTEP_ASSIGN_OR_RETURN(auto writer, Writer::Open(path, options.sqlite));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto reader, Reader::Open(path, options.sqlite));
+  return std::unique_ptr<ModernStore>(
+      new ModernStore(std::move(writer), std::move(reader), options.idempotency_window));
 }
 
-ModernStore::ModernStore(std::unique_ptr<Writer> writer, std::unique_ptr<Reader> reader)
-    : writer_(std::move(writer)), reader_(std::move(reader)) {}
+ModernStore::ModernStore(std::unique_ptr<Writer> writer, std::unique_ptr<Reader> reader,
+                         int64_t idempotency_window)
+    : idempotency_window_(idempotency_window), writer_(std::move(writer)), reader_(std::move(reader)) {}
 
 ModernStore::~ModernStore() = default;
+
+absl::StatusOr<ModernRow> ModernStore::Put(const CanonicalCity& city, MapperVersion mapper,
+                                           absl::string_view idempotency_key) {
+  return Write({.id = city.id, .stamp = {.mapper = mapper}, .city = city}, idempotency_key);
+}
+
+absl::StatusOr<ModernRow> ModernStore::Delete(int64_t id, MapperVersion mapper,
+                                              absl::string_view idempotency_key) {
+  return Write({.id = id, .stamp = {.mapper = mapper}}, idempotency_key);
+}
+
+absl::StatusOr<ModernRow> ModernStore::Write(ModernRow row, absl::string_view idempotency_key) {
+  LOCKSTEP_RETURN_IF_ERROR(Validate(row));
+  if (idempotency_key.empty()) return absl::InvalidArgumentError("a write needs an idempotency key");
+  MutexLock lock(&write_mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(&writer_->db));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<ModernRow> first, writer_->FirstResult(idempotency_key));
+  if (first.has_value()) {
+    if (first->id == row.id && first->city == row.city) return *first;
+    return absl::InvalidArgumentError(absl::StrCat("idempotency key ", JsonQuote(idempotency_key),
+                                                   " was used for a different write of city ", first->id,
+                                                   "; use a new key for a new write"));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<ModernRow> stored, writer_->Stored(row.id));
+  if (!row.city.has_value() && (!stored.has_value() || !stored->city.has_value())) {
+    return absl::NotFoundError(absl::StrCat("city ", row.id, ": no such row to delete"));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(row.stamp.version,
+                            writer_->NextVersion(stored.has_value() ? stored->stamp.version : 0));
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Remember(row, idempotency_key, idempotency_window_));
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Store(row));
+  LOCKSTEP_RETURN_IF_ERROR(transaction.Commit());
+  return row;
+}
 
 absl::StatusOr<ApplyResult> ModernStore::ApplyIfNewer(int64_t id, const std::optional<CanonicalCity>& city,
                                                       WriteStamp stamp) {
@@ -262,6 +382,7 @@ absl::StatusOr<ModernStats> ModernStore::Stats() {
   stats.countries = query.Int64(4);
   stats.admin_regions = query.Int64(5);
   stats.unused_admin_regions = stats.admin_regions - query.Int64(6);
+  stats.latest_version = query.Int64(7);
   return stats;
 }
 

@@ -1,5 +1,5 @@
-// What a run must have achieved: both databases hold the expected data, and nothing that was acknowledged is
-// lost.
+// What a run must have achieved: both databases hold the expected data (after NEW_ONLY: the new one does),
+// and nothing that was acknowledged is lost.
 //
 // The databases are read in pages, so nobody may write meanwhile. Errors are those of the stores; differences
 // are not errors but part of the reports.
@@ -39,16 +39,21 @@ absl::StatusOr<DatasetReport> VerifyModern(ModernStore& store, absl::Span<const 
 // The same for the old side; a stored row without a canonical form is a difference.
 absl::StatusOr<DatasetReport> VerifyLegacy(LegacyStore& store, absl::Span<const City> expected);
 
+// Where acknowledged writes must be: from NEW_ONLY on the old side no longer gets them.
+enum class WrittenTo { kBoth, kNew };
+
 struct AckReport {
   int64_t acked_writes = 0;  // distinct (id, version)
-  // Acknowledged, but not in both databases: the row is missing, older, or at the same version but deleted
-  // where it should not be, or the other way round.
+  // Acknowledged, but not there: the row is missing, older, or at the same version but deleted where it
+  // should not be, or the other way round.
   int64_t lost_writes = 0;
   std::vector<std::string> first_lost;  // by ascending id and version
 };
 
 // `acks` in any order, of all services. DATA_LOSS when two acknowledgements contradict each other: one
-// version given to two rows, or both to a put and a delete.
-absl::StatusOr<AckReport> VerifyAcks(std::vector<Ack> acks, LegacyStore& legacy, ModernStore& modern);
+// version of a row given to a put and to a delete. (Two rows may have the same version: either side mints its
+// own.)
+absl::StatusOr<AckReport> VerifyAcks(std::vector<Ack> acks, LegacyStore& legacy, ModernStore& modern,
+                                     WrittenTo written_to = WrittenTo::kBoth);
 
 }  // namespace lockstep::examples

