@@ -88,8 +88,16 @@ bool BeginsToHold(const RoutingState& from, const RoutingState& to) {
   return !HoldsWrites(from) || to.write_weight < from.write_weight || to.drain_weight > from.drain_weight;
 }
 
-RoutingState Released(RoutingState state) {
-  state.drain_weight = state.write_weight;
+Side AuthorityOfHeld(const RoutingState& published, const RoutingState& goal) {
+  return goal.write_weight <= published.write_weight && HoldsWrites(published) ? Side::kNew : Side::kOld;
+}
+
+RoutingState Released(RoutingState state, Side authority) {
+  if (authority == Side::kNew) {
+    state.write_weight = state.drain_weight;
+  } else {
+    state.drain_weight = state.write_weight;
+  }
   state.epoch = 0;
   return state;
 }

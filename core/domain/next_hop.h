@@ -34,7 +34,11 @@ bool BeginsToHold(const RoutingState& from, const RoutingState& to);
 // Whether writes of some bucket are held.
 inline bool HoldsWrites(const RoutingState& state) { return state.drain_weight > state.write_weight; }
 
-// `state` with nothing held: authority stays where it is. Epoch 0.
-RoutingState Released(RoutingState state);
+// The side that has the authority over the buckets that `published` holds, on the way to `goal`: it moves
+// away from there. kOld when `goal` moves none.
+Side AuthorityOfHeld(const RoutingState& published, const RoutingState& goal);
+
+// `state` with nothing held: authority over what it held is with `authority`. Epoch 0.
+RoutingState Released(RoutingState state, Side authority);
 
 }  // namespace lockstep::domain

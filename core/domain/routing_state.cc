@@ -71,25 +71,6 @@ absl::Status ValidatePins(const Pins& pins) {
   return absl::OkStatus();
 }
 
-// From CUTOVER on the old side is no longer the truth for every bucket, so nothing may be tied to it.
-absl::Status RefusePinsToOld(Stage stage, const Pins& pins) {
-  std::vector<std::string> found;
-  for (const auto& [key, side] : pins.keys) {
-    if (side == Side::kOld) found.push_back(absl::StrCat("key '", absl::CHexEscape(key), "'"));
-  }
-  // The map has no order; the message should.
-  std::sort(found.begin(), found.end());
-  for (const AttributeRule& rule : pins.rules) {
-    if (rule.side == Side::kOld) found.push_back(absl::StrCat("attribute rule '", rule.attribute, "'"));
-  }
-  if (found.empty()) return absl::OkStatus();
-  const size_t total = found.size();
-  found.resize(std::min(total, kMaxListedPins));
-  return absl::InvalidArgumentError(absl::StrCat(
-      "pins to the old side must be lifted before ", StageName(stage), ": ", absl::StrJoin(found, ", "),
-      total > found.size() ? absl::StrCat(" and ", total - found.size(), " more") : ""));
-}
-
 bool SamePins(const std::shared_ptr<const Pins>& a, const std::shared_ptr<const Pins>& b) {
   if (a == b) return true;
   const bool a_empty = a == nullptr || a->empty();
@@ -139,13 +120,31 @@ RoutingState StateOfStage(Stage stage, uint32_t read_weight) {
   return state;
 }
 
+absl::Status CheckPinsAt(Stage stage, const Pins& pins) {
+  if (stage < Stage::kCutover) return absl::OkStatus();
+  std::vector<std::string> found;
+  for (const auto& [key, side] : pins.keys) {
+    if (side == Side::kOld) found.push_back(absl::StrCat("key '", absl::CHexEscape(key), "'"));
+  }
+  // The map has no order; the message should.
+  std::sort(found.begin(), found.end());
+  for (const AttributeRule& rule : pins.rules) {
+    if (rule.side == Side::kOld) found.push_back(absl::StrCat("attribute rule '", rule.attribute, "'"));
+  }
+  if (found.empty()) return absl::OkStatus();
+  const size_t total = found.size();
+  found.resize(std::min(total, kMaxListedPins));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "pins to the old side must be lifted before ", StageName(stage), ": ", absl::StrJoin(found, ", "),
+      total > found.size() ? absl::StrCat(" and ", total - found.size(), " more") : ""));
+}
+
 absl::Status ValidateRoutingState(const RoutingState& state) {
   LOCKSTEP_RETURN_IF_ERROR(ValidateWeights(state));
   if (state.generation == 0) return absl::InvalidArgumentError("generation 0: generations count from 1");
   if (state.pins == nullptr) return absl::OkStatus();
   LOCKSTEP_RETURN_IF_ERROR(ValidatePins(*state.pins));
-  if (state.stage >= Stage::kCutover) return RefusePinsToOld(state.stage, *state.pins);
-  return absl::OkStatus();
+  return CheckPinsAt(state.stage, *state.pins);
 }
 
 }  // namespace lockstep::domain

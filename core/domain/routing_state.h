@@ -67,6 +67,10 @@ struct RoutingState {
 // CUTOVER starts with nothing drained. Weights that the stage determines are filled in.
 RoutingState StateOfStage(Stage stage, uint32_t read_weight);
 
+// INVALID_ARGUMENT naming the pins to the old side, which from CUTOVER on is no longer the truth for every
+// bucket. OK before CUTOVER.
+absl::Status CheckPinsAt(Stage stage, const Pins& pins);
+
 // INVALID_ARGUMENT naming the invariant that is broken and the offending numbers.
 absl::Status ValidateRoutingState(const RoutingState& state);
 

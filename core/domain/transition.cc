@@ -11,7 +11,6 @@
 #include "core/base/error_info.h"
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
-#include "core/domain/compatibility.h"
 #include "core/domain/next_hop.h"
 
 namespace lockstep::domain {
@@ -37,13 +36,21 @@ struct Situation {
 
 bool IsBlank(absl::string_view text) { return absl::StripAsciiWhitespace(text).empty(); }
 
-// Where a rollback is possible in this version: the stages in which the old side has every write.
-bool HasWayBack(Stage stage) { return stage >= Stage::kDualWrite && stage <= Stage::kCanaryRead; }
+bool HasWayBack(Stage stage) { return LadderRowOf(stage).roll_back_to.has_value(); }
+
+// What a step's weight is compared with.
+uint32_t WeightOf(const RoutingState& state) {
+  if (state.stage == Stage::kCanaryRead) return state.read_weight;
+  return state.stage == Stage::kCutover ? state.write_weight : 0;
+}
 
 std::string DescribeState(Stage stage, uint32_t weight) {
-  if (stage != Stage::kCanaryRead) return std::string(StageName(stage));
-  return absl::StrCat(StageName(stage), " with ", weight * 100.0 / kBucketCount, " % of reads");
+  if (stage != Stage::kCanaryRead && stage != Stage::kCutover) return std::string(StageName(stage));
+  return absl::StrCat(StageName(stage), " with ", weight * 100.0 / kBucketCount, " % of ",
+                      stage == Stage::kCutover ? "writes" : "reads");
 }
+
+std::string DescribeState(const RoutingState& state) { return DescribeState(state.stage, WeightOf(state)); }
 
 // "step 3 of 7 (CANARY_READ with 5 % of reads)"; steps are counted from 1 for people.
 std::string DescribeStep(const MigrationPlan& plan, int step) {
@@ -59,11 +66,11 @@ int LastStepAt(const MigrationPlan& plan, Stage stage) {
   return -1;
 }
 
-// The last CANARY_READ step whose weight `weight` reaches, or the first one.
-int StepAtWeight(const MigrationPlan& plan, uint32_t weight, int otherwise) {
+// The last step at `stage` whose weight `weight` reaches, or the first one.
+int StepAtWeight(const MigrationPlan& plan, Stage stage, uint32_t weight, int otherwise) {
   int found = -1;
   for (size_t i = 0; i < plan.steps.size(); ++i) {
-    if (plan.steps[i].stage != Stage::kCanaryRead) continue;
+    if (plan.steps[i].stage != stage) continue;
     if (found >= 0 && plan.steps[i].weight > weight) break;
     found = static_cast<int>(i);
   }
@@ -159,24 +166,38 @@ Transition BeginPlan(const Situation& s, absl::string_view action, std::string r
   return transition;
 }
 
-// From the current step onwards; CheckMayMoveOn holds, and the gate allows it.
-Transition MoveOn(const Situation& s, std::string reason) {
-  const uint32_t weight = s.migration.published.read_weight;
-  if (weight < s.step().weight) {
-    // Lowered by hand: back to what the step stands for, before the next one.
-    Transition transition =
-        MakeTransition(s, "advance", RunState::kRunning, s.migration.step, std::move(reason));
-    transition.target = TargetState(s.migration, s.step().stage, s.step().weight);
-    return transition;
-  }
-  if (s.is_last_step()) {
-    return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
-  }
-  Transition transition =
-      MakeTransition(s, "advance", RunState::kRunning, s.migration.step + 1, std::move(reason));
-  const PlanStep& next = s.steps()[static_cast<size_t>(transition.step)];
+// Where going on leads: back to what the step stands for, if the weight was lowered or a slice was given up;
+// else to the next step; else nowhere, at the end of the plan.
+struct Onward {
+  int step = -1;
+  Stage stage = Stage::kOff;
+  uint32_t weight = 0;
+};
+
+// CheckMayMoveOn holds.
+std::optional<Onward> OnwardFrom(const Situation& s) {
+  const uint32_t weight = WeightOf(s.migration.published);
+  if (weight < s.step().weight) return Onward{s.migration.step, s.step().stage, s.step().weight};
+  if (s.is_last_step()) return std::nullopt;
+  const int step = s.migration.step + 1;
+  const PlanStep& next = s.steps()[static_cast<size_t>(step)];
   // Never below what was set by hand.
-  transition.target = TargetState(s.migration, next.stage, std::max(next.weight, weight));
+  return Onward{step, next.stage, next.stage == s.stage() ? std::max(next.weight, weight) : next.weight};
+}
+
+bool LosesTheWayBack(const Situation& s, const std::optional<Onward>& onward) {
+  return onward && HasWayBack(s.stage()) && !HasWayBack(onward->stage);
+}
+
+// Pins that the state it leads to must not have.
+absl::Status CheckPinsOnward(const Situation& s, const std::optional<Onward>& onward) {
+  return onward ? CheckPinsAt(onward->stage, s.migration.pins) : absl::OkStatus();
+}
+
+Transition MoveOn(const Situation& s, const std::optional<Onward>& onward, std::string reason) {
+  if (!onward) return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
+  Transition transition = MakeTransition(s, "advance", RunState::kRunning, onward->step, std::move(reason));
+  transition.target = TargetState(s.migration, onward->stage, onward->weight);
   return transition;
 }
 
@@ -202,6 +223,10 @@ absl::Status CheckWellFormed(const Command& command) {
   if (command.override_gate && IsBlank(command.reason)) {
     return Malformed("REASON_REQUIRED", "reason",
                      "an override needs a reason; it goes into the decision record");
+  }
+  if (command.accept_no_way_back && command.kind != CommandKind::kAdvance) {
+    return Malformed("INVALID_ARGUMENT", "accept_no_way_back",
+                     absl::StrCat(CommandName(command.kind), " never takes the step into NEW_ONLY"));
   }
   if (command.kind == CommandKind::kSetWeight && command.weight > kBucketCount) {
     return Malformed("INVALID_ARGUMENT", "weight",
@@ -249,12 +274,34 @@ absl::Status CheckMayMoveOn(const Situation& s) {
   return absl::OkStatus();
 }
 
+absl::Status PointOfNoReturn() {
+  const std::string why =
+      "the next step is NEW_ONLY, the point of no return: the old side no longer gets the writes, so that "
+      "neither "
+      "rollback nor abort is possible from there on; go on only with accept_no_way_back";
+  return Refusal("POINT_OF_NO_RETURN", why, {{"POINT_OF_NO_RETURN", "NEW_ONLY", why}});
+}
+
 Result Advance(const Situation& s, const Command& command) {
   LOCKSTEP_RETURN_IF_ERROR(CheckMayMoveOn(s));
+  const std::optional<Onward> onward = OnwardFrom(s);
+  const bool loses_the_way_back = LosesTheWayBack(s, onward);
+  if (command.accept_no_way_back && !loses_the_way_back) {
+    return Malformed("INVALID_ARGUMENT", "accept_no_way_back",
+                     absl::StrCat("this advance does not lead into NEW_ONLY but ",
+                                  onward ? absl::StrCat("to ", DescribeState(onward->stage, onward->weight))
+                                         : "to the end of the plan",
+                                  "; leave accept_no_way_back out"));
+  }
   const bool may_override = command.override_gate && s.verdict() == Verdict::kHold;
   if (s.verdict() != Verdict::kAdvance && !may_override) return GateHolds(s);
-  return MoveOn(s, ReasonOr(command, absl::StrCat("advanced by hand from ",
-                                                  DescribeStep(s.migration.plan, s.migration.step))));
+  if (const absl::Status pins = CheckPinsOnward(s, onward); !pins.ok()) {
+    return Refusal("PINS_TO_OLD", pins.message(), {{"PINS_TO_OLD", "pins", std::string(pins.message())}});
+  }
+  if (loses_the_way_back && !command.accept_no_way_back) return PointOfNoReturn();
+  return MoveOn(s, onward,
+                ReasonOr(command, absl::StrCat("advanced by hand from ",
+                                               DescribeStep(s.migration.plan, s.migration.step))));
 }
 
 Result Pause(const Situation& s, const Command& command) {
@@ -308,14 +355,13 @@ absl::Status NoWayBack(const Situation& s) {
     case Stage::kOff:
       return IllegalTransition(
           s, "it is at OFF, where nothing is written to the new side: there is nothing to undo");
-    case Stage::kCutover:
-      return IllegalTransition(s, "moving write authority back is not available in this version");
     case Stage::kNewOnly:
     case Stage::kComplete:
       return IllegalTransition(s, "the old side no longer has every write: there is no way back");
     case Stage::kDualWrite:
     case Stage::kShadowRead:
     case Stage::kCanaryRead:
+    case Stage::kCutover:
       break;
   }
   LOCKSTEP_CHECK(false, "the stage has a way back");
@@ -325,30 +371,25 @@ absl::Status NoWayBack(const Situation& s) {
 Result Rollback(const Situation& s, const Command& command) {
   if (!HasWayBack(s.stage())) return NoWayBack(s);
   return RollBack(
-      s, ReasonOr(command, absl::StrCat("rolled back by hand from ",
-                                        DescribeState(s.stage(), s.migration.published.read_weight))));
+      s, ReasonOr(command, absl::StrCat("rolled back by hand from ", DescribeState(s.migration.published))));
 }
 
 Result Abort(const Situation& s, const Command& command) {
   if (!HasWayBack(s.stage())) return NoWayBack(s);
   Transition transition = MakeTransition(
       s, "abort", RunState::kDraft, -1,
-      ReasonOr(command, absl::StrCat("aborted by hand at ",
-                                     DescribeState(s.stage(), s.migration.published.read_weight))));
+      ReasonOr(command, absl::StrCat("aborted by hand at ", DescribeState(s.migration.published))));
   GoToOff(s, transition);
-  if (!MayCoexist(s.migration.published, *transition.target)) {
-    transition.via = TargetState(s.migration, Stage::kDualWrite, 0);
-  }
   transition.restart_evidence = true;
   return transition;
 }
 
-// The highest weight that the gate's ADVANCE at this step allows.
+// The highest read weight that the gate's ADVANCE at this step, of CANARY_READ, allows.
 uint32_t CertifiedWeight(const Situation& s) {
   if (!s.step_exists()) return 0;
-  const bool has_next = !s.is_last_step();
-  const uint32_t next = has_next ? s.steps()[static_cast<size_t>(s.migration.step) + 1].weight : 0;
-  return std::max(s.step().weight, next);
+  if (s.is_last_step()) return s.step().weight;
+  const PlanStep& next = s.steps()[static_cast<size_t>(s.migration.step) + 1];
+  return next.stage == Stage::kCanaryRead ? std::max(s.step().weight, next.weight) : s.step().weight;
 }
 
 Result SetWeight(const Situation& s, const Command& command) {
@@ -373,7 +414,8 @@ Result SetWeight(const Situation& s, const Command& command) {
     run_state = s.migration.run_state;
   }
   Transition transition = MakeTransition(
-      s, "set-weight", run_state, StepAtWeight(s.migration.plan, command.weight, s.migration.step),
+      s, "set-weight", run_state,
+      StepAtWeight(s.migration.plan, Stage::kCanaryRead, command.weight, s.migration.step),
       ReasonOr(command, absl::StrCat("weight set by hand from ", current, " to ", command.weight)));
   transition.target = TargetState(s.migration, Stage::kCanaryRead, command.weight);
   return transition;
@@ -406,8 +448,12 @@ std::optional<Transition> PlanBreach(const Situation& s) {
   const bool moving = run_state == RunState::kRunning || run_state == RunState::kSucceeded;
   switch (s.gate->action) {
     case BreachAction::kRollback:
-      if (!HasWayBack(s.stage()) || (!moving && run_state != RunState::kPaused)) return std::nullopt;
-      return RollBack(s, s.gate->sentence);
+      if (HasWayBack(s.stage())) {
+        if (!moving && run_state != RunState::kPaused) return std::nullopt;
+        return RollBack(s, s.gate->sentence);
+      }
+      // Without a way back the least that can be done is not to go on.
+      [[fallthrough]];
     case BreachAction::kPause:
       if (!moving) return std::nullopt;
       return MakeTransition(s, "pause", RunState::kPaused, s.migration.step, s.gate->sentence);
@@ -448,22 +494,35 @@ std::optional<Transition> PlanNotification(const Situation& s) {
   return std::nullopt;
 }
 
+// The gate alone does not leave the step, whatever it finds. CheckMayMoveOn holds.
+bool WaitsForAPerson(const Situation& s) {
+  const std::optional<Onward> onward = OnwardFrom(s);
+  return s.step().manual || LosesTheWayBack(s, onward) || !CheckPinsOnward(s, onward).ok();
+}
+
+std::string WhatThePersonHasToDo(const Situation& s) {
+  const absl::Status pins = CheckPinsOnward(s, OnwardFrom(s));
+  return pins.ok() ? "it is left by hand only, and nobody has. " : absl::StrCat(pins.message(), ". ");
+}
+
 std::optional<Transition> PlanEscalation(const Situation& s) {
   if (!s.gate->deadline_passed || DeadlineOf(s.migration) == absl::InfiniteFuture()) return std::nullopt;
-  const bool waits_for_a_person = s.gate->verdict == Verdict::kAdvance && s.step().manual;
+  if (!CheckMayMoveOn(s).ok() && s.gate->verdict == Verdict::kAdvance) return std::nullopt;
+  const bool waits_for_a_person = s.gate->verdict == Verdict::kAdvance && WaitsForAPerson(s);
   if (s.gate->verdict != Verdict::kHold && !waits_for_a_person) return std::nullopt;
-  return MakeTransition(
-      s, "escalate", RunState::kPaused, s.migration.step,
-      absl::StrCat("the deadline of ", DescribeStep(s.migration.plan, s.migration.step), ", ",
-                   absl::FormatDuration(s.step().deadline), ", has passed: ",
-                   waits_for_a_person ? "it is left by hand only, and nobody has. " : "", s.gate->sentence));
+  return MakeTransition(s, "escalate", RunState::kPaused, s.migration.step,
+                        absl::StrCat("the deadline of ", DescribeStep(s.migration.plan, s.migration.step),
+                                     ", ", absl::FormatDuration(s.step().deadline), ", has passed: ",
+                                     waits_for_a_person ? WhatThePersonHasToDo(s) : "", s.gate->sentence));
 }
 
 std::optional<Transition> PlanVerdict(const Situation& s) {
   std::optional<Transition> transition;
   switch (s.gate->verdict) {
     case Verdict::kAdvance:
-      if (CheckMayMoveOn(s).ok() && !s.step().manual) transition = MoveOn(s, s.gate->sentence);
+      if (CheckMayMoveOn(s).ok() && !WaitsForAPerson(s)) {
+        transition = MoveOn(s, OnwardFrom(s), s.gate->sentence);
+      }
       break;
     case Verdict::kHold:
       break;
@@ -484,14 +543,18 @@ std::optional<Transition> PlanSliceFailure(const Situation& s, const SliceFailur
     return std::nullopt;
   }
   const SliceCheck& check = failure.check;
+  const RoutingState& published = s.migration.published;
+  const RoutingState released =
+      Released(published, AuthorityOfHeld(published, s.migration.pending.value_or(published)));
   Transition transition =
-      MakeTransition(s, "slice_failed", RunState::kPaused, s.migration.step,
+      MakeTransition(s, "slice_failed", RunState::kPaused,
+                     StepAtWeight(s.migration.plan, Stage::kCutover, released.write_weight, s.migration.step),
                      absl::StrCat("instance '", failure.instance_id, "' compared ", check.checked,
                                   " records of the slice that was to move, and ", check.differing,
                                   check.differing == 1 ? " differs" : " differ", " for good",
                                   check.repaired > 0 ? absl::StrCat(" (", check.repaired, " repaired)") : "",
                                   check.example.empty() ? "" : absl::StrCat(": ", check.example)));
-  transition.target = Released(s.migration.published);
+  transition.target = released;
   return transition;
 }
 
@@ -500,10 +563,8 @@ absl::Status Decorate(const Situation& s, const Command& command, const absl::St
   std::vector<absl::string_view> allowed;
   for (const CommandKind kind : AllowedCommands(s.migration, s.gate, s.now))
     allowed.push_back(CommandName(kind));
-  const std::string where = absl::StrCat(
-      s.migration.name, " is ", RunStateName(s.migration.run_state), " at ",
-      s.stage() == Stage::kCanaryRead ? DescribeState(s.stage(), s.migration.published.read_weight)
-                                      : std::string(StageName(s.stage())));
+  const std::string where = absl::StrCat(s.migration.name, " is ", RunStateName(s.migration.run_state),
+                                         " at ", DescribeState(s.migration.published));
   ErrorInfo info = GetErrorInfo(refusal).value_or(ErrorInfo{});
   info.metadata = {{"migration", s.migration.name},
                    {"command", std::string(CommandName(command.kind))},
@@ -540,9 +601,10 @@ absl::string_view CommandName(CommandKind kind) {
   return "";
 }
 
-RoutingState TargetState(const Migration& migration, Stage stage, uint32_t read_weight) {
+RoutingState TargetState(const Migration& migration, Stage stage, uint32_t weight) {
   const RoutingState& published = migration.published;
-  RoutingState target = StateOfStage(stage, read_weight);
+  RoutingState target = StateOfStage(stage, weight);
+  if (stage == Stage::kCutover) target.write_weight = target.drain_weight = weight;
   target.generation = published.generation;
   target.comparison_weight = published.comparison_weight;
   target.salt_seed = SaltSeed(migration.salt);
@@ -552,6 +614,19 @@ RoutingState TargetState(const Migration& migration, Stage stage, uint32_t read_
     target.pins = std::make_shared<const Pins>(migration.pins);
   }
   return target;
+}
+
+bool NextIsPointOfNoReturn(const Migration& migration) {
+  const Situation s{migration, nullptr, absl::InfinitePast()};
+  return CheckMayMoveOn(s).ok() && LosesTheWayBack(s, OnwardFrom(s));
+}
+
+std::optional<Guard> PinsGuard(const Migration& migration) {
+  const Situation s{migration, nullptr, absl::InfinitePast()};
+  if (!CheckMayMoveOn(s).ok()) return std::nullopt;
+  const absl::Status pins = CheckPinsOnward(s, OnwardFrom(s));
+  if (pins.ok()) return std::nullopt;
+  return Guard{"pins_to_old", absl::StrCat(pins.message(), ".")};
 }
 
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
@@ -576,6 +651,7 @@ std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateR
     Command command;
     command.kind = kind;
     command.reason = "asked for";
+    command.accept_no_way_back = kind == CommandKind::kAdvance && NextIsPointOfNoReturn(migration);
     if (kind == CommandKind::kSetWeight) {
       // Lowering is always granted where anything is; at 0 only raising is left.
       command.weight = migration.published.read_weight > 0 ? 0 : CertifiedWeight(situation);

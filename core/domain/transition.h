@@ -55,13 +55,9 @@ using Trigger = std::variant<Command, GateVerdict, SliceFailure>;
 struct Transition {
   // "advance", "rollback", "succeed", "escalate", "notify", ...: for the decision record and metrics.
   std::string action;
-  // The next routing state, epoch not yet assigned; it replaces whatever is pending. Nothing: routing, and
-  // what is pending, stay as they are.
+  // The goal: the routing state to come to, epoch not yet assigned, over as many states as it takes
+  // (NextHop). It replaces whatever is pending. Nothing: routing, and what is pending, stay as they are.
   std::optional<RoutingState> target;
-  // To be published first, when `target` can't follow the published state directly (abort from SHADOW_READ or
-  // CANARY_READ: first DUAL_WRITE, then OFF). It may coexist with the published state and with `target`,
-  // which becomes pending.
-  std::optional<RoutingState> via;
   // Where the migration stands afterwards, changed or not.
   RunState run_state = RunState::kDraft;
   int step = -1;
@@ -79,36 +75,41 @@ struct Transition {
 // Pure. `gate` is the newest evaluation (null: none yet), which an advance without override must satisfy.
 // Refusals: FAILED_PRECONDITION that says from where, to where and what is allowed instead (or, for a gate
 // that holds, which checks and guards, with their numbers); INVALID_ARGUMENT for a command that is malformed
-// in itself (weight out of range, override without reason). Both carry an ErrorInfo (core/base/error_info.h)
-// with reason ILLEGAL_TRANSITION, GATE_HOLDS, GATE_ROLLS_BACK, FENCE_WAITS, COOL_DOWN, REASON_REQUIRED or
-// INVALID_ARGUMENT. A verdict that changes nothing yields nullopt; a verdict is never refused.
+// in itself (weight out of range, override without reason, accept_no_way_back for an advance that has a way
+// back). Both carry an ErrorInfo (core/base/error_info.h) with reason ILLEGAL_TRANSITION, GATE_HOLDS,
+// GATE_ROLLS_BACK, FENCE_WAITS, COOL_DOWN, PINS_TO_OLD, POINT_OF_NO_RETURN, REASON_REQUIRED or
+// INVALID_ARGUMENT. A verdict that changes nothing yields nullopt; neither a verdict nor a slice failure is
+// ever refused.
 //
 //   start      DRAFT at OFF: to the plan's first step.
 //   advance    RUNNING, nothing pending, gate ADVANCE or override: to the next step; from the last one
-//   SUCCEEDED.
-//              With a weight below the step's own (set by hand) that weight comes first. A verdict does the
-//              same, unless the step is manual.
+//              SUCCEEDED. With a weight below the step's own (set by hand, or a slice was given up) that
+//              weight comes first. Into CUTOVER only without pins to old. Into NEW_ONLY only with
+//              accept_no_way_back. A verdict does the same, unless the step is manual or the next one is
+//              NEW_ONLY.
 //   pause      RUNNING to PAUSED. What is pending is published all the same.
 //   resume     PAUSED or (after the plan's cool-down) ROLLED_BACK to RUNNING, at the last step of the stage
-//   where it
-//              stands; from OFF at the first step. Evidence starts anew after a rollback, and when a check is
-//              breached, which needs a reason.
-//   rollback   DUAL_WRITE to CANARY_READ in any run state, always granted: one stage back, reading and
-//   writing as
-//              before, ROLLED_BACK. Reaching OFF starts a new generation.
-//   abort      DUAL_WRITE to CANARY_READ in any run state: to OFF and DRAFT, with a new generation.
+//              where it stands; from OFF at the first step. Evidence starts anew after a rollback, and when a
+//              check is breached, which needs a reason.
+//   rollback   DUAL_WRITE to CUTOVER in any run state, always granted: one stage back, ROLLED_BACK; from
+//              CUTOVER to CANARY_READ at 0, so that the old side is the truth and serves. Reaching OFF starts
+//              a new generation.
+//   abort      DUAL_WRITE to CUTOVER in any run state: to OFF and DRAFT, with a new generation.
 //   set-weight CANARY_READ and RUNNING, PAUSED or SUCCEEDED. Lowering is always granted and pauses, so that
-//   the gate
-//              does not undo it. Raising needs the gate's ADVANCE and goes to the next step's weight at most,
-//              or an override. The step becomes the last CANARY_READ step whose weight is reached.
-//   ROLL_BACK  by action. rollback: as the command, when RUNNING, PAUSED or SUCCEEDED. pause: RUNNING or
-//   SUCCEEDED to
-//              PAUSED.
+//              the gate does not undo it. Raising needs the gate's ADVANCE and goes to the next CANARY_READ
+//              step's weight at most, or an override. The step becomes the last CANARY_READ step whose weight
+//              is reached.
+//   ROLL_BACK  by action. rollback: as the command, when RUNNING, PAUSED or SUCCEEDED; where there is no way
+//              back, as pause. pause: RUNNING or SUCCEEDED to PAUSED.
 //   breaches that only notify (any verdict), when RUNNING, PAUSED or SUCCEEDED with nothing pending: action
 //              "notify", once for each binding check in the step; it changes nothing else.
-//   a passed deadline (HOLD, or ADVANCE of a manual step), when RUNNING with nothing pending: action
-//   "escalate", to
-//              PAUSED. It never ships and never reverts anything.
+//   a passed deadline (HOLD, or ADVANCE of a step that is left by a person), when RUNNING with nothing
+//   pending:
+//              action "escalate", to PAUSED. It never ships and never reverts anything.
+//   a slice failure, while the epoch it was found in is published and holds writes: action "slice_failed", in
+//              any run state, to PAUSED at the step whose write weight is reached. The hold is given up, and
+//              authority stays where it was before. For an abort that is under way it means that the
+//              generation goes on.
 // One verdict makes one transition: a rollback or a pause by a breach before an advance, that before a
 // notification, that before an escalation.
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
@@ -117,8 +118,15 @@ absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const
 // The commands that Plan would grant now (set-weight: some weight), for error messages and for the CLI.
 std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateResult* gate, absl::Time now);
 
-// The migration's routing state for `stage` at `read_weight` (CANARY_READ only), epoch 0: salt and pins of
-// the migration, comparison weight and generation as published.
-RoutingState TargetState(const Migration& migration, Stage stage, uint32_t read_weight);
+// Whether the next step, as the migration stands, is the point of no return: `advance` takes it with
+// accept_no_way_back only, and a verdict never does.
+bool NextIsPointOfNoReturn(const Migration& migration);
+
+// Open as long as pins to old keep the migration from its next step, CUTOVER: "pins_to_old".
+std::optional<Guard> PinsGuard(const Migration& migration);
+
+// The migration's routing state for `stage` at `weight` (CANARY_READ: of reads; CUTOVER: of writes, nothing
+// held), epoch 0: salt and pins of the migration, comparison weight and generation as published.
+RoutingState TargetState(const Migration& migration, Stage stage, uint32_t weight);
 
 }  // namespace lockstep::domain
