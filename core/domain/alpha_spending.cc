@@ -19,7 +19,8 @@ double BoundOf(const Check& check) {
 
 // In whatever unit; only the ratio between steps counts.
 double TrafficAt(const PlanStep& step, const MetricRow& row) {
-  return row.counts_reads_by_arm && step.weight > 0 ? static_cast<double>(step.weight) / kBucketCount : 1;
+  const double share = ReadShareOf(step);
+  return row.counts_reads_by_arm && share > 0 ? share : 1;
 }
 
 }  // namespace

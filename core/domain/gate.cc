@@ -471,7 +471,7 @@ GateResult GateEvidence::Evaluate(const EvaluationContext& context) const {
   GateResult result;
   result.guards = state.OpenGuards(context);
   result.bake_remaining = std::max(absl::ZeroDuration(), step.min_bake - context.step_age);
-  result.deadline_passed = step.deadline > absl::ZeroDuration() && context.deadline_age >= step.deadline;
+  result.deadline_passed = DeadlinePassed(step, context.deadline_age);
   result.evidence_restarts = state.epoch.restarts;
   result.log_evidence_rollback = state.JointLogEvidence(decisions, BreachAction::kRollback);
   result.log_threshold_rollback = state.log_joint_rollback;

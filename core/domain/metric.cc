@@ -87,6 +87,7 @@ const std::array<MetricRow, kMetricCount>& MetricTable() {
        .rare_events = true,
        .counts_reads_by_arm = true,
        .first_stage = Stage::kCanaryRead,
+       .last_stage = Stage::kNewOnly,
        .rate = "the error rate",
        .trials = "reads served by the new side",
        .happened = "failed",
@@ -127,6 +128,7 @@ const std::array<MetricRow, kMetricCount>& MetricTable() {
        .advance_lambda = 1.5,
        .counts_reads_by_arm = true,
        .first_stage = Stage::kCanaryRead,
+       .last_stage = Stage::kCanaryRead,
        .rate = "the share of slow reads",
        .trials = "reads served by the new side",
        .happened = "took over 10.5 % longer than the old side's",
@@ -156,7 +158,8 @@ const std::array<MetricRow, kMetricCount>& MetricTable() {
        .family = MetricFamily::kLevel,
        .takes_limit = true,
        .counts_reads_by_arm = true,
-       .first_stage = Stage::kCanaryRead},
+       .first_stage = Stage::kCanaryRead,
+       .last_stage = Stage::kCanaryRead},
   }};
   return kMetrics;
 }

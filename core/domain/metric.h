@@ -62,8 +62,9 @@ struct MetricRow {
   bool carries_over = false;
   bool rare_events = false;  // evidence is scarce: weighs double in the joint evidence (alpha_spending.h)
   bool counts_reads_by_arm = false;  // has nothing to say where only one side serves
-  Stage first_stage =
-      Stage::kOff;  // before it there is nothing to measure, so that the check could never pass
+  // Before the first and after the last there is nothing to measure, so that the check could never pass.
+  Stage first_stage = Stage::kOff;
+  Stage last_stage = Stage::kCutover;
   // How it is spoken of.
   absl::string_view rate;      // "the mismatch rate"
   absl::string_view trials;    // "comparisons"

@@ -24,16 +24,14 @@ void ValidateAlpha(double alpha, absl::string_view path, Findings& findings) {
                path);
 }
 
+bool HasWeight(Stage stage) { return stage == Stage::kCanaryRead || stage == Stage::kCutover; }
+
 // The stage of a step against the one before it (OFF before the first).
 void ValidateStage(const MigrationPlan& plan, size_t i, Findings& findings) {
   const Stage stage = plan.steps[i].stage;
   const Stage previous = i == 0 ? Stage::kOff : plan.steps[i - 1].stage;
   const auto wrong = [&](std::string message) { findings.Add(std::move(message), StepPath(i), ".stage"); };
   if (stage == Stage::kOff) return wrong("OFF is where a migration begins, not a step; start at DUAL_WRITE");
-  if (stage > Stage::kCanaryRead) {
-    return wrong(
-        absl::StrCat(StageName(stage), " is not available in this version; CANARY_READ is the last stage"));
-  }
   if (stage < previous) {
     return wrong(absl::StrCat(StageName(stage), " after ", StageName(previous), ": a plan never goes back"));
   }
@@ -43,23 +41,35 @@ void ValidateStage(const MigrationPlan& plan, size_t i, Findings& findings) {
     wrong(absl::StrCat(StageName(stage),
                        i == 0 ? " as the first step" : absl::StrCat(" after ", StageName(previous)),
                        " skips ", StageName(missing), "; add a step for it"));
+    return;
   }
+  // Both have to be whole before the next stage builds on them.
+  if (i == 0 || stage == previous || !HasWeight(previous) || plan.steps[i - 1].weight >= kBucketCount) return;
+  wrong(absl::StrCat(StageName(stage), " after ", StageName(previous), " with a weight of ",
+                     plan.steps[i - 1].weight, ": ",
+                     previous == Stage::kCanaryRead ? "all reads come from the new side"
+                                                    : "all writes go to the new side first",
+                     " before it; add a ", StageName(previous), " step at ", kBucketCount));
 }
 
 void ValidateWeight(const MigrationPlan& plan, size_t i, Findings& findings) {
   const PlanStep& step = plan.steps[i];
   const auto wrong = [&](std::string message) { findings.Add(std::move(message), StepPath(i), ".weight"); };
-  if (step.stage != Stage::kCanaryRead) {
+  if (!HasWeight(step.stage)) {
     if (step.weight != 0)
-      wrong(absl::StrCat(step.weight, " at ", StageName(step.stage), ": only CANARY_READ has one"));
+      wrong(absl::StrCat(step.weight, " at ", StageName(step.stage),
+                         ": only CANARY_READ and CUTOVER have one"));
     return;
   }
-  if (step.weight == 0)
-    return wrong("0: a CANARY_READ step must read some share of the keys from the new side");
+  if (step.weight == 0) {
+    return wrong(step.stage == Stage::kCanaryRead
+                     ? "0: a CANARY_READ step must read some share of the keys from the new side"
+                     : "0: a CUTOVER step must write some share of the keys to the new side first");
+  }
   if (step.weight > kBucketCount) {
     return wrong(absl::StrCat(step.weight, " is more than ", kBucketCount, " (100 %)"));
   }
-  if (i == 0 || plan.steps[i - 1].stage != Stage::kCanaryRead) return;
+  if (i == 0 || plan.steps[i - 1].stage != step.stage) return;
   const uint32_t previous = plan.steps[i - 1].weight;
   if (step.weight < previous) wrong(absl::StrCat(step.weight, " after ", previous, ": weights never fall"));
   if (step.weight == previous) {
@@ -179,6 +189,20 @@ void ValidateCheck(const PlanStep& step, const Check& check, const std::string& 
                               " and would never pass; use it from ", StageName(metric.first_stage), " on"),
                  path, ".metric");
   }
+  if (step.stage > metric.last_stage) {
+    findings.Add(absl::StrCat(metric.name, " has nothing to measure at ", StageName(step.stage),
+                              " and would never pass; use it up to ", StageName(metric.last_stage)),
+                 path, ".metric");
+  } else if (step.stage > Stage::kCanaryRead && metric.counts_reads_by_arm && check.floor == 0) {
+    findings.Add(absl::StrCat("is missing: at ", StageName(step.stage),
+                              " the old side serves nothing to compare with, so that the check can pass by "
+                              "its floor only"),
+                 path, ".floor");
+  }
+  if (step.stage == Stage::kNewOnly && check.on_breach == BreachAction::kRollback) {
+    findings.Add("ROLLBACK at NEW_ONLY: there is no way back from there; use PAUSE or NOTIFY", path,
+                 ".on_breach");
+  }
 }
 
 void ValidateTimes(const PlanStep& step, const std::string& path, Findings& findings) {
@@ -213,6 +237,19 @@ void ValidateTelemetryLimits(const TelemetryLimits& limits, Findings& findings) 
   if (limits.stale_after <= absl::ZeroDuration() || limits.stale_after == absl::InfiniteDuration()) {
     wrong("stale_after",
           absl::StrCat(absl::FormatDuration(limits.stale_after), " must be finite and above zero"));
+  }
+}
+
+void ValidateCutoverLimits(const CutoverLimits& limits, Findings& findings) {
+  if (limits.slice_weight == 0 || limits.slice_weight > kBucketCount) {
+    findings.Add(absl::StrCat(limits.slice_weight, " is not in [1, ", kBucketCount,
+                              "]: the widest slice, in buckets of 0.001 %"),
+                 "plan.cutover.slice_weight");
+  }
+  if (limits.max_hold <= absl::ZeroDuration() || limits.max_hold > kMaxHold) {
+    findings.Add(absl::StrCat(absl::FormatDuration(limits.max_hold), " is not in (0, ",
+                              absl::FormatDuration(kMaxHold), "]: writes of the slice wait for so long"),
+                 "plan.cutover.max_hold");
   }
 }
 
@@ -270,6 +307,15 @@ absl::string_view BreachActionName(BreachAction action) {
   return "";
 }
 
+bool DeadlinePassed(const PlanStep& step, absl::Duration age) {
+  return step.deadline > absl::ZeroDuration() && age >= step.deadline;
+}
+
+double ReadShareOf(const PlanStep& step) {
+  if (step.stage == Stage::kCanaryRead) return static_cast<double>(step.weight) / kBucketCount;
+  return step.stage > Stage::kCanaryRead ? 1 : 0;
+}
+
 std::vector<Violation> ValidatePlan(const MigrationPlan& plan) {
   Findings findings;
   if (plan.steps.empty()) findings.Add("is empty; a plan has at least one step, DUAL_WRITE", "plan.steps");
@@ -286,6 +332,7 @@ std::vector<Violation> ValidatePlan(const MigrationPlan& plan) {
                  "plan.cool_down");
   }
   ValidateTelemetryLimits(plan.telemetry_limits, findings);
+  ValidateCutoverLimits(plan.cutover, findings);
   return findings.Take();
 }
 

@@ -56,6 +56,12 @@ struct PlanStep {
   bool operator==(const PlanStep&) const = default;
 };
 
+// The share of reads that the step has the new side serve, pins apart.
+double ReadShareOf(const PlanStep& step);
+
+// Whether the step, whose deadline has been running for `age`, has missed it. False without a deadline.
+bool DeadlinePassed(const PlanStep& step, absl::Duration age);
+
 // A service that takes part, and how many instances of it must be enrolled before reads move.
 struct ExpectedService {
   std::string service;

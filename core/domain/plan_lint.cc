@@ -25,7 +25,7 @@ constexpr double kCostlySplit = 1.5;
 
 void LintCheck(const PlanStep& step, const Check& check, const std::string& path, Findings& findings) {
   const MetricRow& metric = RowOf(check.metric);
-  const bool old_side_is_silent = metric.counts_reads_by_arm && step.weight == kBucketCount;
+  const bool old_side_is_silent = metric.counts_reads_by_arm && ReadShareOf(step) == 1;
   if (metric.takes_floor) {
     if (check.floor > 0) return;
     findings.Add(old_side_is_silent
@@ -42,6 +42,19 @@ void LintCheck(const PlanStep& step, const Check& check, const std::string& path
   }
 }
 
+void LintBakeBeyondTheWayBack(const PlanStep& step, const std::string& path, Findings& findings) {
+  if (step.stage != Stage::kNewOnly || step.min_bake > absl::ZeroDuration()) return;
+  findings.Add("none: after it the old side may be dropped", path, ".min_bake");
+}
+
+void LintCutover(const MigrationPlan& plan, Findings& findings) {
+  const bool cuts_over =
+      absl::c_any_of(plan.steps, [](const PlanStep& step) { return step.stage == Stage::kCutover; });
+  if (!cuts_over || plan.cutover.slice_weight < kBucketCount) return;
+  findings.Add("100 %: all writes are held at once while authority moves; a slice of 5000 (5 %) holds few",
+               "plan.cutover.slice_weight");
+}
+
 void LintStep(const MigrationPlan& plan, size_t i, Findings& findings) {
   const PlanStep& step = plan.steps[i];
   size_t binding = 0;
@@ -52,6 +65,8 @@ void LintStep(const MigrationPlan& plan, size_t i, Findings& findings) {
     if (!check.advisory && check.on_breach != BreachAction::kNotify) ++stopping;
     LintCheck(step, check, CheckPath(i, j), findings);
   }
+  // From NEW_ONLY on there is next to nothing to check, and nothing to take back.
+  if (step.stage > Stage::kCutover) return LintBakeBeyondTheWayBack(step, StepPath(i), findings);
   if (binding == 0) {
     findings.Add(absl::StrCat(step.checks.empty() ? "no checks" : "advisory checks only",
                               ": the step is left as soon as its minimum bake time has passed"),
@@ -62,7 +77,14 @@ void LintStep(const MigrationPlan& plan, size_t i, Findings& findings) {
         "side",
         StepPath(i), ".checks");
   }
-  if (step.min_bake == absl::ZeroDuration()) {
+  const bool is_last_chance =
+      i + 1 < plan.steps.size() && step.stage <= Stage::kCutover && plan.steps[i + 1].stage > Stage::kCutover;
+  if (step.min_bake == absl::ZeroDuration() && is_last_chance) {
+    findings.Add(
+        "none: the next step, NEW_ONLY, is the point of no return; stay here for as long as a fault may "
+        "take to show",
+        StepPath(i), ".min_bake");
+  } else if (step.min_bake == absl::ZeroDuration()) {
     findings.Add("none: daily or hourly patterns of the traffic may be missed", StepPath(i), ".min_bake");
   }
 }
@@ -139,7 +161,7 @@ std::optional<Demand> DemandOf(const MigrationPlan& plan, size_t i, size_t j, co
   const PlanStep& step = plan.steps[i];
   const Check& check = step.checks[j];
   const MetricRow& metric = RowOf(check.metric);
-  const double share = static_cast<double>(step.weight) / kBucketCount;
+  const double share = ReadShareOf(step);
   const auto nulls = SpendAlpha(plan);
   const auto null = std::find_if(nulls.begin(), nulls.end(), [&](const TestedNull& tested) {
     return metric.family != MetricFamily::kLevel && NullHypothesis(tested.check) == NullHypothesis(check);
@@ -234,16 +256,20 @@ std::vector<Violation> LintPlan(const MigrationPlan& plan, const std::optional<T
   for (size_t i = 0; i < plan.steps.size(); ++i) LintStep(plan, i, findings);
   if (!plan.steps.empty()) {
     const PlanStep& last = plan.steps.back();
-    if (last.stage != Stage::kCanaryRead) {
+    const std::string weight_path = absl::StrCat(StepPath(plan.steps.size() - 1), ".weight");
+    if (last.stage < Stage::kCanaryRead) {
       findings.Add(absl::StrCat("the plan ends at ", StageName(last.stage),
                                 ": nothing is ever read from the new side"),
                    "plan.steps");
-    } else if (last.weight < kBucketCount) {
+    } else if (last.stage <= Stage::kCutover && last.weight < kBucketCount) {
       findings.Add(absl::StrCat("the plan ends at a weight of ", last.weight, " of ", kBucketCount,
-                                ": some keys are never read from the new side"),
-                   StepPath(plan.steps.size() - 1), ".weight");
+                                last.stage == Stage::kCanaryRead
+                                    ? ": some keys are never read from the new side"
+                                    : ": some keys are never written to the new side first"),
+                   weight_path);
     }
   }
+  LintCutover(plan, findings);
   LintSplits(plan, findings);
   if (traffic.has_value()) LintTimes(plan, *traffic, findings);
   if (plan.expected_services.empty()) {

@@ -267,20 +267,24 @@ GateResult Rehearsal::Judge() const {
   GateResult result;
   result.verdict = evidence_->EvaluateVerdict(context);
   const bool running = migration_.run_state == RunState::kRunning;
-  const bool something_follows = result.verdict == Verdict::kRollBack ||
-                                 (running && result.verdict == Verdict::kAdvance) ||
-                                 (running && now_ >= DeadlineOf(migration_));
+  const bool something_follows =
+      result.verdict == Verdict::kRollBack || (running && result.verdict == Verdict::kAdvance) ||
+      (running && DeadlinePassed(plan_->steps[static_cast<size_t>(migration_.step)], context.deadline_age));
   return something_follows ? evidence_->Evaluate(context) : result;
 }
 
 std::optional<Transition> Rehearsal::Follow(const GateResult& result) {
   if (!evidence_) return std::nullopt;
   absl::StatusOr<std::optional<Transition>> planned = std::nullopt;
+  const bool no_way_back = NextIsPointOfNoReturn(migration_);
   const bool waits_for_a_person = result.verdict == Verdict::kAdvance &&
                                   migration_.run_state == RunState::kRunning &&
-                                  plan_->steps[static_cast<size_t>(migration_.step)].manual;
+                                  (no_way_back || plan_->steps[static_cast<size_t>(migration_.step)].manual);
   if (waits_for_a_person && options_.advance_manual_steps) {
-    planned = Plan(migration_, Command{.kind = CommandKind::kAdvance, .reason = "advanced in the rehearsal"},
+    planned = Plan(migration_,
+                   Command{.kind = CommandKind::kAdvance,
+                           .accept_no_way_back = no_way_back,
+                           .reason = "advanced in the rehearsal"},
                    &result, now_);
   } else {
     planned = Plan(migration_, GateVerdict{result}, &result, now_);

@@ -4,7 +4,9 @@
 //
 // What differs from a server: the clock is event time, so a bucket is judged the moment it ends; what is
 // decided is published at once; and conditions that only a server sees (enrolled instances, silence) open no
-// guards.
+// guards. Write authority moves at once, too: a CUTOVER step is judged by its comparisons and mirror writes,
+// and the slices, the holds and what they may find are left out. NEW_ONLY and COMPLETE compare nothing, so
+// that their steps last for their minimum bake time.
 //
 // An evidence log is a header, then buckets in the order of time. Steps among them say which step of the plan
 // a stretch of the log belongs to, as in an exported log; verdicts are then shown and nothing follows from
@@ -65,8 +67,8 @@ struct RehearsalOptions {
   // Every bucket gets a whole GateResult. Otherwise, which is several times faster, one gets the verdict
   // alone unless something follows from it.
   bool full_results = true;
-  // A manual step is left as soon as the gate says ADVANCE, as if somebody were waiting for it. Otherwise the
-  // migration stays there.
+  // A manual step, and the one before NEW_ONLY, is left as soon as the gate says ADVANCE, as if somebody were
+  // waiting for it. Otherwise the migration stays there.
   bool advance_manual_steps = false;
 };
 
@@ -106,7 +108,6 @@ class Rehearsal {
   absl::StatusOr<RehearsedBucket> TakeBucket(const EvidenceBucket& bucket);
   void Begin(int step, absl::Time start);
   EvaluationContext Context() const;
-  bool DeadlinePassed() const;
   GateResult Judge() const;
   std::optional<Transition> Follow(const GateResult& result);
   void Apply(const Transition& transition);

@@ -31,21 +31,26 @@ bool IsUuid4(absl::string_view text) {
   return true;
 }
 
+MutationOptions ReadOptions(const v1::StateChange& change, const FieldPath& path, Violations& violations) {
+  MutationOptions options;
+  options.expected_version = ReadEtag(change.etag(), path / "etag", violations);
+  options.request_id = ReadRequestId(change.request_id(), path / "request_id", violations);
+  options.validate_only = change.validate_only();
+  options.reason = change.reason();
+  CheckBytes(path / "reason", options.reason.size(), {.max = kMaxReasonBytes}, violations);
+  return options;
+}
+
 template <typename Request>
 absl::StatusOr<StateChangeRequest> ReadStateChange(const Request& request, domain::CommandKind kind) {
   Violations violations;
   const FieldPath root;
-  const FieldPath change = root / "change";
   StateChangeRequest out;
   CheckMigrationName(root / "name", request.name(), violations);
   out.name = request.name();
   out.command.kind = kind;
   out.command.reason = request.change().reason();
-  out.options.expected_version = ReadEtag(request.change().etag(), change / "etag", violations);
-  out.options.request_id = ReadRequestId(request.change().request_id(), change / "request_id", violations);
-  out.options.validate_only = request.change().validate_only();
-  out.options.reason = request.change().reason();
-  CheckBytes(change / "reason", out.options.reason.size(), {.max = kMaxReasonBytes}, violations);
+  out.options = ReadOptions(request.change(), root / "change", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
@@ -104,6 +109,30 @@ absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::SetMigrationWe
                             ReadStateChange(request, domain::CommandKind::kSetWeight));
   out.command.weight = request.weight();
   out.command.override_gate = request.override_gate();
+  return out;
+}
+
+absl::StatusOr<EvictRequest> EvictFromProto(const v1::EvictInstanceRequest& request) {
+  Violations violations;
+  const FieldPath root;
+  EvictRequest out;
+  CheckMigrationName(root / "name", request.name(), violations);
+  out.name = request.name();
+  if (request.instance_id().empty()) violations.Add(root / "instance_id", "is empty; name the instance");
+  out.instance_id = request.instance_id();
+  out.options = ReadOptions(request.change(), root / "change", violations);
+  LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
+  return out;
+}
+
+absl::StatusOr<DrillRequest> DrillFromProto(const v1::DrillRollbackRequest& request) {
+  Violations violations;
+  const FieldPath root;
+  DrillRequest out;
+  CheckMigrationName(root / "name", request.name(), violations);
+  out.name = request.name();
+  out.options = ReadOptions(request.change(), root / "change", violations);
+  LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
 

@@ -49,6 +49,22 @@ absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::RollbackMigrat
 absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::AbortMigrationRequest& request);
 absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::SetMigrationWeightRequest& request);
 
+// An instance of a migration to be declared gone.
+struct EvictRequest {
+  std::string name;
+  std::string instance_id;
+  MutationOptions options;
+};
+// As StateChangeFromProto; and instance_id.
+absl::StatusOr<EvictRequest> EvictFromProto(const v1::EvictInstanceRequest& request);
+
+struct DrillRequest {
+  std::string name;
+  MutationOptions options;
+};
+// As StateChangeFromProto.
+absl::StatusOr<DrillRequest> DrillFromProto(const v1::DrillRollbackRequest& request);
+
 struct DeleteRequest {
   std::string name;
   MutationOptions options;
