@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/client/sdk_testing.h"
+#include "tests/client/plane_testing.h"
 
 namespace lockstep {
 namespace {

@@ -10,7 +10,7 @@
 #include "gtest/gtest.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
 #include "lockstep/v1/telemetry_service.grpc.pb.h"
-#include "tests/client/sdk_testing.h"
+#include "tests/client/plane_testing.h"
 
 namespace lockstep {
 namespace {

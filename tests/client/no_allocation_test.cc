@@ -4,7 +4,7 @@
 #include <new>
 
 #include "gtest/gtest.h"
-#include "tests/client/sdk_testing.h"
+#include "tests/client/plane_testing.h"
 
 namespace {
 thread_local uint64_t allocations = 0;

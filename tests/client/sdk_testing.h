@@ -1,5 +1,4 @@
-// Shared by the SDK's tests: stores in memory that follow the callbacks' contract and note every call, and a
-// way to wait for something that another thread brings about.
+// Shared by the tests of Migrator: stores in memory that follow the callbacks' contract and note every call.
 #pragma once
 
 #include <functional>
@@ -11,27 +10,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "core/domain/bucketing.h"
-#include "lockstep/fake_control_plane.h"
 #include "lockstep/migrator.h"
+#include "tests/client/plane_testing.h"
 
 namespace lockstep::testing_support {
-
-inline constexpr char kMigration[] = "shop/orders";
-inline constexpr char kFullName[] = "namespaces/shop/migrations/orders";
-
-// True as soon as `condition` holds; false when it has not within a time that only a failing test needs.
-inline bool Eventually(const std::function<bool()>& condition) {
-  const absl::Time give_up = absl::Now() + absl::Seconds(20);
-  while (!condition()) {
-    if (absl::Now() > give_up) return false;
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  return true;
-}
 
 struct Order {
   int64_t total = 0;

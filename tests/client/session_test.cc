@@ -5,7 +5,7 @@
 #include "gtest/gtest.h"
 #include "lockstep/internal/backoff.h"
 #include "lockstep/manual_executor.h"
-#include "tests/client/sdk_testing.h"
+#include "tests/client/plane_testing.h"
 
 namespace lockstep::internal {
 namespace {
@@ -16,14 +16,28 @@ using testing_support::kMigration;
 
 class SessionTest : public ::testing::Test {
  protected:
-  static SessionOptions Options() {
-    return {.enrolment = {"i-1", "orders", "1.0", {kFullName}, {}},
+  static SessionOptions Options(domain::LeasePolicy policy = domain::LeasePolicy::kKeepServing) {
+    return {.enrolment = {.instance_id = "i-1",
+                          .service = "orders",
+                          .version = "1.0",
+                          .migrations = {kFullName},
+                          .lease_ttl = absl::Seconds(15),
+                          .lease_policy = policy},
             .heartbeat_interval = absl::Seconds(5),
-            .lease_ttl = absl::Seconds(15),
             .backoff_initial = absl::Milliseconds(100),
             .backoff_max = absl::Seconds(10),
             .telemetry_interval = absl::Seconds(1),
             .reporter = {.instance_id = "i-1"}};
+  }
+  SessionParts Parts(StateStorage* storage = nullptr) {
+    return {.transport = plane_.get(),
+            .ring = &ring_,
+            .telemetry = &telemetry_,
+            .repairs = repairs_.get(),
+            .held_writes = held_writes_.get(),
+            .slice_checker = slice_checker_.get(),
+            .state_storage = storage,
+            .clock = &clock_};
   }
 
   // Runs until nothing is due at this instant any more.
@@ -42,7 +56,10 @@ class SessionTest : public ::testing::Test {
   TelemetryRecorder telemetry_{{.migrations = {kFullName}, .instance_id = "i-1"}, &clock_};
   std::shared_ptr<RepairQueue> repairs_ =
       std::make_shared<RepairQueue>(10, &executor_, &clock_, &telemetry_, 1);
-  Session session_{Options(), plane_.get(), &ring_, &telemetry_, repairs_.get(), &clock_, 1};
+  std::shared_ptr<HeldWrites> held_writes_ = std::make_shared<HeldWrites>(&executor_, &clock_);
+  std::shared_ptr<SliceChecker> slice_checker_ =
+      std::make_shared<SliceChecker>(std::vector<std::string>{kFullName}, &executor_);
+  Session session_{Options(), Parts(), 1};
 };
 
 TEST_F(SessionTest, FirstSnapshotIsAcknowledged) {
@@ -85,6 +102,7 @@ TEST_F(SessionTest, RepairsHoldTheirEpoch) {
   const uint64_t old_epoch = plane_->EpochOf(kMigration);
   RepairOutcome outcome = RepairOutcome::kRetry;
   ASSERT_TRUE(repairs_->Add({.attribution = {.generation = 1, .epoch = old_epoch},
+                             .store_epoch = plane_->store_epoch(),
                              .backoff_initial = absl::Milliseconds(50),
                              .backoff_max = absl::Seconds(1),
                              .attempt = [&] { return outcome; }}));

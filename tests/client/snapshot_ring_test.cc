@@ -18,7 +18,7 @@ domain::Snapshot SnapshotAt(uint64_t epoch) {
 
 bool Publish(SnapshotRing& ring, uint64_t epoch) {
   domain::Snapshot snapshot = SnapshotAt(epoch);
-  return ring.TryPublish(snapshot);
+  return ring.TryPublish(snapshot, absl::Seconds(epoch));
 }
 
 TEST(SnapshotRingTest, EmptyUntilPublishedAndAfterClose) {
@@ -60,10 +60,10 @@ TEST(SnapshotRingTest, NewestWaitsWhenEverySlotIsPinned) {
     pins.push_back(ring.PinCurrent());
   }
   domain::Snapshot waiting = SnapshotAt(100);
-  EXPECT_FALSE(ring.TryPublish(waiting));
+  EXPECT_FALSE(ring.TryPublish(waiting, absl::Seconds(100)));
   EXPECT_EQ(waiting.revision, 100u);
   pins.erase(pins.begin() + 10);
-  EXPECT_TRUE(ring.TryPublish(waiting));
+  EXPECT_TRUE(ring.TryPublish(waiting, absl::Seconds(100)));
   EXPECT_EQ(ring.current()->revision, 100u);
   EXPECT_EQ(pins[10].slot()->by_index[0]->state.epoch, 12u) << "pinned slots stay as they were";
 }

@@ -11,7 +11,11 @@
 // The data plane outlives the control plane: once a snapshot has come, the client goes on serving the last
 // good one through any outage. When the lease has run out (no answer for `lease_ttl`), it is marked stale:
 // reads then go to the authoritative side and comparisons stop, because a missed rollback is worse than a
-// paused canary. A cold start without a control plane is an explicit error, never an assumed OFF.
+// paused canary. With a state directory that also holds over a restart: the client boots, stale, with the
+// last good snapshot from disk. A cold start with neither is an explicit error, never an assumed OFF.
+//
+// A client belongs to the process that made it. In a fork()ed child every call says FAILED_PRECONDITION, and
+// destroying it there does nothing: two processes must not act as one instance.
 #pragma once
 
 #include <cstdint>
@@ -28,14 +32,18 @@
 #include "core/domain/snapshot.h"
 #include "lockstep/executor.h"
 #include "lockstep/internal/snapshot_ring.h"
+#include "lockstep/state_storage.h"
 #include "lockstep/telemetry.h"
 #include "lockstep/transport.h"
 
 namespace lockstep {
 
 namespace internal {
+class HeldWrites;
+class MirrorJournal;
 class RepairQueue;
 class Session;
+class SliceChecker;
 }  // namespace internal
 
 struct ClientOptions {
@@ -44,12 +52,28 @@ struct ClientOptions {
   std::string version;                   // the service's own
   std::vector<std::string> migrations;   // required: "ns/id" or full names, at most 1000
 
-  // Stable identity, the same over restarts where the service has one. Empty: a random UUID, logged.
+  // Stable identity, the same over restarts where the service has one. Empty: the one in the state directory,
+  // or else a random UUID, logged. One that differs from the state directory's is an error.
   std::string instance_id;
 
+  // Where the last good snapshot, the enrolment and the mirror journal are kept over a restart; one directory
+  // for each instance, made with mode 0700 if it isn't there. Empty: nothing is kept.
+  std::string state_directory;
+  // Takes the place of `state_directory`, for services with a storage of their own and for tests.
+  std::shared_ptr<StateStorage> state_storage;
+  // Syncs the mirror journal to disk before each write, so that it survives the machine and not only the
+  // process. Costs a disk sync per mirrored write.
+  bool sync_journal = false;
+
   absl::Duration heartbeat_interval = absl::Seconds(5);
-  // Without an answer for this long the client is stale. At least twice the heartbeat interval.
-  absl::Duration lease_ttl = absl::Seconds(15);
+  // Without an answer for this long the client is stale. At least twice the heartbeat interval, and within
+  // domain::kMinLeaseTtl and kMaxLeaseTtl.
+  absl::Duration lease_ttl = domain::kDefaultLeaseTtl;
+  // What happens then. KEEP_SERVING: reads and writes go on, by the last epoch; fences wait for this instance
+  // until it is back, leaves or is evicted. FAIL_WRITES: writes are refused with UNAVAILABLE from shortly
+  // before the end of the lease on (a margin for clocks that run at other rates), so that fences need not
+  // wait.
+  domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
   // Reconnects wait a random time between 0 and min(max, initial * 2^attempts) ("full jitter").
   absl::Duration backoff_initial = absl::Milliseconds(100);
   absl::Duration backoff_max = absl::Seconds(10);
@@ -70,6 +94,10 @@ struct ClientOptions {
   // must run or drop every task before the client is destroyed.
   std::shared_ptr<Executor> executor;
   int executor_threads = 4;
+
+  // False: the client has no thread; the service calls Client::RunOnce. For services with an event loop of
+  // their own, and for simulations.
+  bool own_thread = true;
 
   Clock* clock = SystemClock::Get();  // not owned
   uint64_t seed = 0;                  // for jitter and ids; 0: from the operating system
@@ -103,8 +131,12 @@ class RouteHandle {
   const domain::RoutingState& state() const { return routing_->state; }
   // Full resource name; valid as long as the handle.
   absl::string_view migration() const { return routing_->name; }
+  // Which history of the control plane's data the epoch is a number of.
+  uint64_t store_epoch() const { return pin_.slot()->snapshot.store_epoch; }
   // The lease had run out when this was decided.
   bool stale() const { return stale_; }
+  // Numbers the unbroken spans of the lease; see Client::CheckMayWrite.
+  uint32_t lease_term() const { return lease_term_; }
   // For TelemetryRecorder.
   Attribution attribution() const {
     return {index_, routing_->state.generation, decision_.epoch, routing_->contract.revision};
@@ -120,6 +152,7 @@ class RouteHandle {
   const domain::MigrationRouting* routing_ = nullptr;
   domain::Decision decision_;
   uint32_t index_ = 0;
+  uint32_t lease_term_ = 0;
   bool stale_ = false;
 };
 
@@ -127,12 +160,16 @@ struct ClientStats {
   bool connected = false;              // a stream is open and has delivered
   bool stale = false;                  // see above
   uint64_t snapshot_revision = 0;      // in force; 0: none yet
+  uint64_t accepted_revision = 0;      // last one accepted on the current stream
   uint64_t acknowledged_revision = 0;  // last one acknowledged on the current stream
   uint64_t snapshots_rejected = 0;
   std::string last_rejection;  // why, for people
   uint64_t reconnects = 0;     // streams opened after the first
   uint64_t operations_pinned = 0;
   uint64_t repairs_outstanding = 0;
+  uint64_t held_writes_waiting = 0;  // for write authority over their bucket to move
+  uint64_t state_writes_failed = 0;  // to the state directory; nothing is acknowledged meanwhile
+  std::string last_state_error;      // of these, for people
   uint64_t batches_acknowledged = 0;
   uint64_t telemetry_dropped = 0;      // operations whose counts were dropped
   uint64_t operations_unreported = 0;  // collected and not acknowledged yet
@@ -141,7 +178,10 @@ struct ClientStats {
 // Thread-safe. One per process is usual.
 class Client {
  public:
-  // Starts connecting and returns. INVALID_ARGUMENT for options that make no sense, naming the option.
+  // Starts connecting and returns. INVALID_ARGUMENT for options that make no sense, naming the option, also
+  // for an instance_id or service that is not the state directory's. DATA_LOSS: the state directory is
+  // damaged; the message names the file and what to do. FAILED_PRECONDITION: another process has the state
+  // directory. Errors of the disk as they are.
   static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
 
   // Ends at once, without leaving: call Shutdown first. No RouteHandle and no call may be left.
@@ -149,9 +189,15 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // Until the first snapshot has come. DEADLINE_EXCEEDED says what the connection's last error was.
-  // `deadline` is by the client's clock.
+  // Until there is a snapshot, from the control plane or from the state directory. DEADLINE_EXCEEDED says
+  // what the connection's last error was. `deadline` is by the client's clock. Without a thread of its own,
+  // somebody else must call RunOnce meanwhile.
   absl::Status WaitUntilReady(absl::Time deadline);
+
+  // With ClientOptions::own_thread = false: does what is due and returns how long until something else may
+  // be, unless something arrives earlier; ask again after at most this long. One thread at a time. Never
+  // negative.
+  absl::Duration RunOnce();
 
   // INVALID_ARGUMENT for a malformed name, NOT_FOUND for a migration that was not in
   // ClientOptions::migrations.
@@ -166,6 +212,18 @@ class Client {
   absl::StatusOr<RouteHandle> Route(absl::string_view migration, absl::string_view key,
                                     const domain::Attributes* attributes = nullptr) const;
 
+  // The epoch of the migration that is in force; 0 when there is none.
+  uint64_t EpochInForce(MigrationHandle migration) const;
+
+  // Whether writes may be made: always with KEEP_SERVING. With FAIL_WRITES and the lease over: UNAVAILABLE,
+  // to be tried again, saying since when. `route`: also UNAVAILABLE when the lease has been over since it was
+  // decided, even if it has been won again, because the control plane did not wait for it: take a new route.
+  absl::Status CheckMayWrite() const;
+  absl::Status CheckMayWrite(const RouteHandle& route) const;
+  // The latest moment, by the client's clock, until which a write may go on: `wanted`, but with FAIL_WRITES
+  // not beyond the end of the lease as it stands.
+  absl::Time WriteDeadline(absl::Time wanted) const;
+
   // What a backfill worker's counts belong to (TelemetryRecorder::RecordBackfill): the state in force now.
   // Ask again for each report, because it changes. Errors as of Route.
   absl::StatusOr<Attribution> PresentAttribution(MigrationHandle migration) const;
@@ -173,8 +231,9 @@ class Client {
   // Stops comparisons and routing, then, until `deadline` by the client's clock: waits for operations to end,
   // repairs what mirrors missed, sends the telemetry, and gives the enrolment up. Idempotent: later calls
   // return the first one's answer. OK: nothing is left. DEADLINE_EXCEEDED says what is: operations still
-  // running (the enrolment is kept then, so that fences go on waiting for them), mirror writes not repaired,
-  // operations not reported.
+  // running (the enrolment is kept then, so that fences go on waiting for them), mirror writes not repaired
+  // (with a state directory the enrolment is kept for them, too: they go on after the restart), operations
+  // not reported. Without a thread of its own, the client runs within this call.
   absl::Status Shutdown(absl::Time deadline);
 
   const std::string& instance_id() const;
@@ -191,6 +250,11 @@ class Client {
   uint64_t NextSeed() const;
   // For Migrator.
   const std::shared_ptr<internal::RepairQueue>& repair_queue() const;
+  internal::HeldWrites& held_writes() const;
+  internal::SliceChecker& slice_checker() const;
+  // Null without a state directory.
+  const std::shared_ptr<StateStorage>& state_storage() const;
+  std::shared_ptr<internal::MirrorJournal> mirror_journal(MigrationHandle migration) const;
 
  private:
   struct Parts;

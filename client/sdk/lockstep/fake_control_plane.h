@@ -28,10 +28,15 @@ namespace lockstep {
 
 class FakeControlPlane final : public Transport, public std::enable_shared_from_this<FakeControlPlane> {
  public:
+  struct Accept {
+    std::string instance_id;
+    uint64_t revision = 0;
+  };
   struct Ack {
     std::string instance_id;
     uint64_t revision = 0;
     HeldEpochs held;
+    std::vector<domain::SliceCheck> slice_checks;
   };
   struct Nack {
     std::string instance_id;
@@ -53,7 +58,18 @@ class FakeControlPlane final : public Transport, public std::enable_shared_from_
   void PublishRaw(domain::Snapshot snapshot);
   void PublishUndecodable(absl::Status why);
 
+  // Changes go out as deltas to what the stream has got; a stream that begins, or rejects something, gets the
+  // whole snapshot.
+  void SetSendsDeltas(bool sends_deltas);
+  // The same states under new numbers, as after a backup was restored: revision and epochs begin at 1. Ends
+  // every stream. A server takes another store epoch then; one that takes the same is at fault.
+  void RestoreBackup(uint64_t store_epoch);
+
   // Faults.
+  // The next change is not sent, though heartbeats announce it.
+  void LoseNextChange();
+  // The next message of a state goes out with a wrong digest.
+  void SpoilNextDigest();
   // Closes every open stream.
   void Disconnect(absl::Status why = absl::UnavailableError("disconnected by the test"));
   // While unreachable, streams close at once and reports fail with UNAVAILABLE, uncounted.
@@ -67,12 +83,16 @@ class FakeControlPlane final : public Transport, public std::enable_shared_from_
 
   // What was seen.
   uint64_t revision() const;
+  uint64_t store_epoch() const;
   uint64_t EpochOf(absl::string_view migration) const;
   std::vector<StreamEnrolment> Enrolments() const;  // every stream ever opened
+  std::vector<Accept> Accepts() const;
   std::vector<Ack> Acks() const;
   std::vector<Nack> Nacks() const;
   std::vector<std::string> Left() const;  // instances that left
   uint64_t Heartbeats() const;
+  std::vector<domain::InstanceStatus> Statuses() const;  // of each heartbeat
+  uint64_t DeltasSent() const;
   // Sum over every counted delta of the migration.
   domain::WindowStats Totals(absl::string_view migration) const;
   std::vector<domain::TelemetryDelta> Deltas() const;  // counted, in order of arrival
@@ -93,12 +113,19 @@ class FakeControlPlane final : public Transport, public std::enable_shared_from_
   // Sends the current state to every stream.
   void Publish();
   void SendCurrent(Connection& connection);
+  // The whole snapshot, unless that is what was sent last.
+  void SendAfterNack(Connection& connection);
   std::vector<std::shared_ptr<Connection>> Connections() const;
   absl::StatusOr<ReportReply> CountReport(const domain::TelemetryBatch& batch);
   void Close(const std::shared_ptr<Connection>& connection, absl::Status why);
 
   mutable Mutex mutex_;
   uint64_t revision_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t store_epoch_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool sends_deltas_ ABSL_GUARDED_BY(mutex_) = false;
+  bool lose_next_change_ ABSL_GUARDED_BY(mutex_) = false;
+  bool spoil_next_digest_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t deltas_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool reachable_ ABSL_GUARDED_BY(mutex_) = true;
   bool answers_heartbeats_ ABSL_GUARDED_BY(mutex_) = true;
   double lose_request_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -109,9 +136,11 @@ class FakeControlPlane final : public Transport, public std::enable_shared_from_
   std::map<std::string, uint64_t> last_epochs_ ABSL_GUARDED_BY(mutex_);  // survive RemoveMigration
   std::vector<std::shared_ptr<Connection>> connections_ ABSL_GUARDED_BY(mutex_);
   std::vector<StreamEnrolment> enrolments_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Accept> accepts_ ABSL_GUARDED_BY(mutex_);
   std::vector<Ack> acks_ ABSL_GUARDED_BY(mutex_);
   std::vector<Nack> nacks_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> left_ ABSL_GUARDED_BY(mutex_);
+  std::vector<domain::InstanceStatus> statuses_ ABSL_GUARDED_BY(mutex_);
   uint64_t heartbeats_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t duplicate_reports_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::pair<std::string, uint64_t>, uint64_t> cursors_ ABSL_GUARDED_BY(mutex_);

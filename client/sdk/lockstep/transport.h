@@ -33,6 +33,9 @@ struct StreamEnrolment {
   std::string version;                  // the service's own
   std::vector<std::string> migrations;  // full resource names, sorted, at least one
   HeldEpochs held;                      // from before a reconnect; empty on a fresh start
+  uint64_t store_epoch = 0;             // of the snapshot that `held` comes from; 0 = none
+  absl::Duration lease_ttl = domain::kDefaultLeaseTtl;
+  domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
 };
 
 // What arrives on a stream. A transport calls one at a time per stream, on any thread, and never after
@@ -40,8 +43,10 @@ struct StreamEnrolment {
 class StreamHandler {
  public:
   virtual ~StreamHandler() = default;
-  // Well formed but not validated: ValidateSnapshot is the SDK's task.
-  virtual void OnSnapshot(domain::Snapshot snapshot) = 0;
+  // Well formed but not validated: that, and whether the digest fits, is the SDK's task. `digest` is what the
+  // server says of the snapshot, or of the snapshot that the delta results in.
+  virtual void OnSnapshot(domain::Snapshot snapshot, uint64_t digest) = 0;
+  virtual void OnDelta(domain::SnapshotDelta delta, uint64_t digest) = 0;
   // A snapshot that could not even be decoded; `why` goes back as the NACK's reason.
   virtual void OnUndecodableSnapshot(uint64_t revision, absl::Status why) = 0;
   // Answer to the oldest unanswered heartbeat; `revision` is the newest one published to this stream.
@@ -58,10 +63,13 @@ class StreamHandler {
 class Stream {
  public:
   virtual ~Stream() = default;
+  // The snapshot of this revision is in force.
+  virtual void SendAccept(uint64_t revision) = 0;
   // Nothing acts on anything older than `held` any more; `revision` is that of the snapshot in force.
-  virtual void SendAck(uint64_t revision, const HeldEpochs& held) = 0;
+  virtual void SendAck(uint64_t revision, const HeldEpochs& held,
+                       const std::vector<domain::SliceCheck>& slice_checks) = 0;
   virtual void SendNack(uint64_t revision, absl::string_view reason) = 0;
-  virtual void SendHeartbeat(uint64_t revision) = 0;
+  virtual void SendHeartbeat(uint64_t revision, const domain::InstanceStatus& status) = 0;
   // Gives the enrolment up and closes the sending half.
   virtual void SendLeave() = 0;
 };

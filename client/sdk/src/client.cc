@@ -8,6 +8,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/sdk/src/client_options.h"
+#include "client/sdk/src/client_state.h"
+#include "client/sdk/src/fork_generation.h"
 #include "client/sdk/src/session.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
@@ -15,55 +18,20 @@
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
 #include "core/domain/migration.h"
+#include "lockstep/internal/held_writes.h"
+#include "lockstep/internal/mirror_journal.h"
 #include "lockstep/internal/repair_queue.h"
+#include "lockstep/internal/slice_checker.h"
 
 namespace lockstep {
 namespace {
 
-constexpr size_t kMaxMigrations = 1000;
-constexpr size_t kMaxServiceBytes = 63;
-constexpr size_t kMaxInstanceIdBytes = 128;
 // How often a waiting call looks at the client's clock.
 constexpr absl::Duration kWaitPoll = absl::Milliseconds(2);
 // Repairs back off for seconds; at shutdown there is no time for that.
 constexpr absl::Duration kHastenInterval = absl::Milliseconds(100);
 // For the server's end of stream after Leave.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
-
-bool IsInstanceIdChar(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         absl::string_view("._:-").find(c) != absl::string_view::npos;
-}
-
-absl::Status ValidateOptions(const ClientOptions& options) {
-  const auto wrong = [](absl::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("ClientOptions::", what));
-  };
-  if (options.transport == nullptr) return wrong("transport is required; see MakeGrpcTransport");
-  if (options.service.empty() || options.service.size() > kMaxServiceBytes) {
-    return wrong(absl::StrCat("service must have 1 to ", kMaxServiceBytes, " characters"));
-  }
-  if (options.migrations.empty() || options.migrations.size() > kMaxMigrations) {
-    return wrong(absl::StrCat("migrations must list 1 to ", kMaxMigrations, " names"));
-  }
-  if (options.instance_id.size() > kMaxInstanceIdBytes ||
-      !std::all_of(options.instance_id.begin(), options.instance_id.end(), IsInstanceIdChar)) {
-    return wrong(absl::StrCat("instance_id must have at most ", kMaxInstanceIdBytes,
-                              " characters of [A-Za-z0-9._:-]"));
-  }
-  if (options.heartbeat_interval <= absl::ZeroDuration()) return wrong("heartbeat_interval must be positive");
-  if (options.lease_ttl < 2 * options.heartbeat_interval)
-    return wrong("lease_ttl must be at least two heartbeats");
-  if (options.backoff_initial <= absl::ZeroDuration() || options.backoff_max < options.backoff_initial) {
-    return wrong("backoff_initial must be positive and at most backoff_max");
-  }
-  if (options.telemetry_interval <= absl::ZeroDuration()) return wrong("telemetry_interval must be positive");
-  if (options.max_pending_deltas < 16) return wrong("max_pending_deltas must be at least 16");
-  if (options.executor == nullptr && options.executor_threads < 1)
-    return wrong("executor_threads must be at least 1");
-  if (options.clock == nullptr) return wrong("clock must not be null");
-  return absl::OkStatus();
-}
 
 // While the control plane can't be heard, a rollback may have been missed: the side that is written first is
 // right in every case.
@@ -83,10 +51,34 @@ void ServeFromAuthority(domain::Decision& decision) {
   }
 }
 
+absl::Status Forked() {
+  return absl::FailedPreconditionError(
+      "this process was fork()ed from the one that made the client, and must not act as the same instance: "
+      "make a "
+      "new Client in the child");
+}
+
+// The part of a restored state that concerns the migrations the service still has. What it has no more is
+// nothing it can act on.
+internal::StoredClientState Restrict(internal::StoredClientState state,
+                                     const std::vector<std::string>& migrations) {
+  const auto is_gone = [&migrations](const std::string& name) {
+    return !std::binary_search(migrations.begin(), migrations.end(), name);
+  };
+  std::erase_if(state.held, [&](const auto& held) { return is_gone(held.first); });
+  if (state.snapshot.has_value()) {
+    std::erase_if(state.snapshot->migrations,
+                  [&](const domain::MigrationRouting& routing) { return is_gone(routing.name); });
+  }
+  return state;
+}
+
 }  // namespace
 
 struct Client::Parts {
-  Parts(ClientOptions opts, std::vector<std::string> names, uint64_t seed)
+  // `restored` has the instance's id.
+  Parts(ClientOptions opts, std::vector<std::string> names, internal::StoredClientState restored,
+        uint64_t seed)
       : options(std::move(opts)),
         migrations(std::move(names)),
         ring(migrations),
@@ -104,23 +96,45 @@ struct Client::Parts {
     repairs = std::make_shared<internal::RepairQueue>(options.max_outstanding_repairs, options.executor.get(),
                                                       options.clock, &telemetry, prng.Next());
     for (uint32_t i = 0; i < migrations.size(); ++i) indexes.emplace(migrations[i], i);
-    internal::SessionOptions session_options{
-        .enrolment = {options.instance_id, options.service, options.version, migrations, {}},
-        .heartbeat_interval = options.heartbeat_interval,
-        .lease_ttl = options.lease_ttl,
-        .backoff_initial = options.backoff_initial,
-        .backoff_max = options.backoff_max,
-        .telemetry_interval = options.telemetry_interval,
-        .reporter = {options.instance_id, options.max_pending_deltas, options.backoff_initial,
-                     options.backoff_max}};
-    session = std::make_unique<internal::Session>(std::move(session_options), options.transport.get(), &ring,
-                                                  &telemetry, repairs.get(), options.clock, prng.Next());
+    held_writes = std::make_shared<internal::HeldWrites>(options.executor.get(), options.clock);
+    slice_checker = std::make_shared<internal::SliceChecker>(migrations, options.executor.get());
+    internal::SessionOptions session_options{.enrolment = {.instance_id = options.instance_id,
+                                                           .service = options.service,
+                                                           .version = options.version,
+                                                           .migrations = migrations,
+                                                           .lease_ttl = options.lease_ttl,
+                                                           .lease_policy = options.lease_policy},
+                                             .heartbeat_interval = options.heartbeat_interval,
+                                             .backoff_initial = options.backoff_initial,
+                                             .backoff_max = options.backoff_max,
+                                             .telemetry_interval = options.telemetry_interval,
+                                             .reporter = {options.instance_id, options.max_pending_deltas,
+                                                          options.backoff_initial, options.backoff_max}};
+    const internal::SessionParts session_parts{.transport = options.transport.get(),
+                                               .ring = &ring,
+                                               .telemetry = &telemetry,
+                                               .repairs = repairs.get(),
+                                               .held_writes = held_writes.get(),
+                                               .slice_checker = slice_checker.get(),
+                                               .state_storage = options.state_storage.get(),
+                                               .clock = options.clock};
+    session = std::make_unique<internal::Session>(std::move(session_options), session_parts, prng.Next(),
+                                                  Restrict(std::move(restored), migrations));
     first_seed = prng.Next();
   }
 
   void RunThread() {
     while (!stop.load(std::memory_order_acquire)) session->Wait(session->RunOnce());
   }
+
+  // Between two looks at something that another thread brings about; without a thread of its own, this is the
+  // one.
+  void Pause() {
+    if (!options.own_thread) session->RunOnce();
+    absl::SleepFor(kWaitPoll);
+  }
+
+  bool forked() const { return internal::ForkGeneration() != fork_generation; }
 
   void StopThread() {
     stop.store(true, std::memory_order_release);
@@ -131,6 +145,7 @@ struct Client::Parts {
   absl::Status LeftOver(size_t repairs_left);
   absl::Status DoShutdown(absl::Time deadline);
 
+  const uint32_t fork_generation = internal::ForkGeneration();
   ClientOptions options;
   const std::vector<std::string> migrations;  // sorted
   absl::flat_hash_map<std::string, uint32_t> indexes;
@@ -138,6 +153,9 @@ struct Client::Parts {
   TelemetryRecorder telemetry;
   std::shared_ptr<ThreadPoolExecutor> own_executor;  // null: the service's
   std::shared_ptr<internal::RepairQueue> repairs;
+  std::shared_ptr<internal::HeldWrites> held_writes;
+  std::shared_ptr<internal::SliceChecker> slice_checker;
+  std::unique_ptr<internal::MirrorJournals> journals;  // null without a state directory
   std::unique_ptr<internal::Session> session;
   std::string idempotency_prefix;
   std::atomic<uint64_t> next_idempotency_key{1};
@@ -154,39 +172,57 @@ struct Client::Parts {
 Client::Client(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
-  LOCKSTEP_RETURN_IF_ERROR(ValidateOptions(options));
-  std::vector<std::string> names;
-  for (const std::string& name : options.migrations) {
-    const absl::StatusOr<domain::MigrationId> id = domain::ParseMigrationName(name);
-    if (!id.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("ClientOptions::migrations: '", name, "': ", id.status().message()));
-    }
-    names.push_back(domain::FullMigrationName(*id));
-  }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  LOCKSTEP_RETURN_IF_ERROR(internal::ValidateOptions(options));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<std::string> names, internal::MigrationNames(options));
+  internal::WatchForForks();
   const uint64_t seed = options.seed != 0 ? options.seed : SystemSeed();
-  if (options.instance_id.empty()) options.instance_id = Prng(seed).Uuid();
+  const std::string new_id = Prng(seed).Uuid();
+  internal::StoredClientState restored;
+  if (options.state_storage == nullptr && !options.state_directory.empty()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(options.state_storage, OpenStateDirectory(options.state_directory));
+  }
+  if (options.state_storage != nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        restored, internal::OpenClientState(*options.state_storage, options.state_directory, options.service,
+                                            options.instance_id, new_id));
+    options.instance_id = restored.instance_id;
+  }
+  if (options.instance_id.empty()) options.instance_id = new_id;
   Log(LogLevel::kInfo, "lockstep client starts",
       {{"instance", options.instance_id},
        {"service", options.service},
        {"migrations", absl::StrJoin(names, ",")},
+       {"restored_revision",
+        restored.snapshot.has_value() ? absl::StrCat(restored.snapshot->revision) : std::string("none")},
        {"seed", absl::StrCat(seed)}});
-  auto parts = std::make_unique<Parts>(std::move(options), std::move(names), seed ^ 0x9e3779b97f4a7c15u);
+  auto parts = std::make_unique<Parts>(std::move(options), std::move(names), std::move(restored),
+                                       seed ^ 0x9e3779b97f4a7c15u);
   Parts* const running = parts.get();
-  parts->thread = std::thread([running] { running->RunThread(); });
+  if (running->options.state_storage != nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(running->journals, internal::MirrorJournals::Open(
+                                                     running->options.state_storage, running->migrations,
+                                                     running->options.sync_journal, running->repairs.get()));
+  }
+  if (running->options.own_thread) running->thread = std::thread([running] { running->RunThread(); });
   return std::unique_ptr<Client>(new Client(std::move(parts)));
 }
 
 Client::~Client() {
+  if (parts_->forked()) {
+    // Threads, locks and connections are the parent's; here they are only bytes.
+    static_cast<void>(parts_.release());
+    return;
+  }
   parts_->accepts_comparisons.store(false, std::memory_order_relaxed);
   parts_->StopThread();
+  parts_->held_writes->Close();
+  parts_->slice_checker->Close();
   parts_->repairs->Close();
   if (parts_->own_executor != nullptr) parts_->own_executor->Stop();
 }
 
 absl::Status Client::WaitUntilReady(absl::Time deadline) {
+  if (parts_->forked()) return Forked();
   const internal::Session& session = *parts_->session;
   while (!session.ready()) {
     if (session.closed()) return absl::FailedPreconditionError("the client was shut down");
@@ -199,6 +235,11 @@ absl::Status Client::WaitUntilReady(absl::Time deadline) {
     absl::SleepFor(kWaitPoll);
   }
   return absl::OkStatus();
+}
+
+absl::Duration Client::RunOnce() {
+  LOCKSTEP_CHECK(!parts_->options.own_thread, "RunOnce is for clients with own_thread = false");
+  return parts_->forked() ? absl::InfiniteDuration() : parts_->session->RunOnce();
 }
 
 absl::StatusOr<MigrationHandle> Client::Resolve(absl::string_view migration) const {
@@ -219,6 +260,11 @@ absl::StatusOr<const domain::MigrationRouting*> Client::RoutingOf(const internal
   if (pin.slot() == nullptr) return NoSnapshot();
   LOCKSTEP_CHECK(migration.index() < pin.slot()->by_index.size(), "a MigrationHandle of another client");
   const domain::MigrationRouting* const routing = pin.slot()->by_index[migration.index()];
+  if (routing == nullptr && !parts_->session->heard()) {
+    return absl::UnavailableError(
+        absl::StrCat("the snapshot in the state directory has no ", parts_->migrations[migration.index()],
+                     ", and the control plane has not been heard of since the start; no side is assumed"));
+  }
   if (routing == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("the control plane knows no migration ",
                                                       parts_->migrations[migration.index()],
@@ -233,7 +279,11 @@ absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::strin
     return absl::InvalidArgumentError(
         absl::StrCat("a routing key has 1 to ", domain::kMaxKeyBytes, " bytes; this one has ", key.size()));
   }
+  if (parts_->forked()) return Forked();
   RouteHandle handle;
+  // Before the pin: a snapshot that came with a new term of the lease is never taken for one of the term
+  // before.
+  handle.lease_term_ = parts_->session->lease().term();
   handle.pin_ = parts_->ring.PinCurrent();
   LOCKSTEP_ASSIGN_OR_RETURN(handle.routing_, RoutingOf(handle.pin_, migration));
   handle.index_ = migration.index();
@@ -245,7 +295,50 @@ absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::strin
   return handle;
 }
 
+uint64_t Client::EpochInForce(MigrationHandle migration) const {
+  const internal::SnapshotPin pin = parts_->ring.PinCurrent();
+  if (pin.slot() == nullptr) return 0;
+  const domain::MigrationRouting* const routing = pin.slot()->by_index[migration.index()];
+  return routing == nullptr ? 0 : routing->state.epoch;
+}
+
+absl::Status Client::CheckMayWrite() const {
+  if (parts_->forked()) return Forked();
+  const internal::Lease& lease = parts_->session->lease();
+  if (!lease.fails_writes()) return absl::OkStatus();
+  const absl::Duration now = parts_->options.clock->SinceBoot();
+  const absl::Duration end = lease.end();
+  if (now <= end) return absl::OkStatus();
+  const absl::Status error = parts_->session->last_error();
+  return absl::UnavailableError(absl::StrCat(
+      "writes are refused (lease policy FAIL_WRITES): the lease ",
+      lease.ever_won()
+          ? absl::StrCat("ended ", absl::FormatDuration(absl::Trunc(now - end, absl::Milliseconds(1))),
+                         " ago")
+          : std::string("has not been won yet"),
+      error.ok() ? "" : absl::StrCat("; last error: ", error.ToString()),
+      "; nothing was written, try again"));
+}
+
+absl::Status Client::CheckMayWrite(const RouteHandle& route) const {
+  LOCKSTEP_RETURN_IF_ERROR(CheckMayWrite());
+  const internal::Lease& lease = parts_->session->lease();
+  if (!lease.fails_writes() || lease.term() == route.lease_term()) return absl::OkStatus();
+  return absl::UnavailableError(
+      "writes are refused (lease policy FAIL_WRITES): the lease ended since the write was routed; nothing "
+      "was "
+      "written, try again");
+}
+
+absl::Time Client::WriteDeadline(absl::Time wanted) const {
+  const internal::Lease& lease = parts_->session->lease();
+  if (!lease.fails_writes()) return wanted;
+  const Clock& clock = *parts_->options.clock;
+  return std::min(wanted, clock.Now() + (lease.end() - clock.SinceBoot()));
+}
+
 absl::StatusOr<Attribution> Client::PresentAttribution(MigrationHandle migration) const {
+  if (parts_->forked()) return Forked();
   const internal::SnapshotPin pin = parts_->ring.PinCurrent();
   LOCKSTEP_ASSIGN_OR_RETURN(const domain::MigrationRouting* const routing, RoutingOf(pin, migration));
   return Attribution{migration.index(), routing->state.generation, routing->state.epoch,
@@ -267,6 +360,7 @@ absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::str
 }
 
 absl::Status Client::Shutdown(absl::Time deadline) {
+  if (parts_->forked()) return Forked();
   MutexLock lock(&parts_->shutdown_mutex);
   if (!parts_->shutdown_result.has_value()) parts_->shutdown_result = parts_->DoShutdown(deadline);
   return *parts_->shutdown_result;
@@ -275,6 +369,9 @@ absl::Status Client::Shutdown(absl::Time deadline) {
 absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
   accepts_comparisons.store(false, std::memory_order_relaxed);
   session->Close();
+  // Authority will not move for them any more: they end, and their operations with them.
+  held_writes->Close();
+  slice_checker->Close();
   absl::Duration hasten_at = absl::ZeroDuration();
   const auto settled = [this] { return ring.PinCount() == 0 && repairs->outstanding() == 0; };
   while (!settled() && options.clock->Now() < deadline) {
@@ -282,19 +379,21 @@ absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
       repairs->Hasten();
       hasten_at = options.clock->SinceBoot() + kHastenInterval;
     }
-    absl::SleepFor(kWaitPoll);
+    Pause();
   }
   const size_t repairs_left = repairs->outstanding();
   repairs->Close();
   // Only what was collected after the last operation ended can be complete, so the session starts over once.
   const uint64_t rounds = session->rounds();
   while ((session->rounds() < rounds + 2 || !session->flushed()) && options.clock->Now() < deadline) {
-    absl::SleepFor(kWaitPoll);
+    Pause();
   }
-  if (ring.PinCount() == 0) {
+  // What the state directory has still to be repaired is repaired after the restart, and counts until then.
+  const bool repairs_kept = repairs_left > 0 && options.state_storage != nullptr;
+  if (ring.PinCount() == 0 && !repairs_kept) {
     session->Leave();
     const absl::Duration give_up = SystemClock::Get()->SinceBoot() + kLeaveTimeout;
-    while (!session->left() && SystemClock::Get()->SinceBoot() < give_up) absl::SleepFor(kWaitPoll);
+    while (!session->left() && SystemClock::Get()->SinceBoot() < give_up) Pause();
   }
   StopThread();
   return LeftOver(repairs_left);
@@ -306,12 +405,22 @@ absl::Status Client::Parts::LeftOver(size_t repairs_left) {
     left.push_back(absl::StrCat(pins, " operations still running, so the enrolment was kept: evict instance ",
                                 options.instance_id, " once they are gone"));
   }
-  if (repairs_left > 0) left.push_back(absl::StrCat(repairs_left, " mirror writes not repaired"));
+  if (repairs_left > 0) {
+    left.push_back(
+        absl::StrCat(repairs_left, " mirror writes not repaired",
+                     options.state_storage == nullptr
+                         ? ""
+                         : ", so the enrolment was kept: they go on when the instance is started again"));
+  }
   if (const uint64_t refused = repairs->refused(); refused > 0) {
     left.push_back(
         absl::StrCat(refused, " failed mirror writes that had found no place in the repair queue"));
   }
   const ClientStats stats = session->Stats();
+  if (session->enrolment_kept()) {
+    left.push_back(absl::StrCat("the enrolment, because the state directory can't be written: ",
+                                stats.last_state_error));
+  }
   if (!session->flushed() || stats.operations_unreported > 0) {
     left.push_back(absl::StrCat(stats.operations_unreported, " operations not reported"));
   }
@@ -322,9 +431,11 @@ absl::Status Client::Parts::LeftOver(size_t repairs_left) {
 const std::string& Client::instance_id() const { return parts_->options.instance_id; }
 
 ClientStats Client::Stats() const {
+  if (parts_->forked()) return ClientStats();
   ClientStats stats = parts_->session->Stats();
   stats.operations_pinned = parts_->ring.PinCount();
   stats.repairs_outstanding = parts_->repairs->outstanding();
+  stats.held_writes_waiting = parts_->held_writes->Stats().waiting;
   return stats;
 }
 
@@ -335,6 +446,12 @@ TelemetryRecorder& Client::telemetry() const { return parts_->telemetry; }
 Executor& Client::executor() const { return *parts_->options.executor; }
 Clock& Client::clock() const { return *parts_->options.clock; }
 const std::shared_ptr<internal::RepairQueue>& Client::repair_queue() const { return parts_->repairs; }
+internal::HeldWrites& Client::held_writes() const { return *parts_->held_writes; }
+internal::SliceChecker& Client::slice_checker() const { return *parts_->slice_checker; }
+const std::shared_ptr<StateStorage>& Client::state_storage() const { return parts_->options.state_storage; }
+std::shared_ptr<internal::MirrorJournal> Client::mirror_journal(MigrationHandle migration) const {
+  return parts_->journals == nullptr ? nullptr : parts_->journals->of(migration.index());
+}
 
 uint64_t Client::NextSeed() const {
   return Prng(parts_->first_seed + parts_->seeds_given.fetch_add(1, std::memory_order_relaxed)).Next();

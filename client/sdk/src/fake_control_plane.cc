@@ -37,6 +37,9 @@ struct FakeControlPlane::Connection {
   const std::shared_ptr<StreamHandler> handler;
   Mutex mutex;  // never taken before FakeControlPlane::mutex_ is released
   bool closed ABSL_GUARDED_BY(mutex) = false;
+  // For deltas: what the stream has got, unless it rejected something since.
+  std::optional<domain::Snapshot> base;  // used within Deliver only
+  uint64_t whole_sent = 0;               // revision; used within Deliver only
 };
 
 class FakeControlPlane::FakeStream final : public Stream {
@@ -45,19 +48,28 @@ class FakeControlPlane::FakeStream final : public Stream {
       : plane_(std::move(plane)), connection_(std::move(connection)) {}
   ~FakeStream() override { plane_->Close(connection_, absl::CancelledError("the client closed the stream")); }
 
-  void SendAck(uint64_t revision, const HeldEpochs& held) override {
+  void SendAccept(uint64_t revision) override {
     MutexLock lock(&plane_->mutex_);
-    plane_->acks_.push_back({connection_->enrolment.instance_id, revision, held});
+    plane_->accepts_.push_back({connection_->enrolment.instance_id, revision});
+  }
+  void SendAck(uint64_t revision, const HeldEpochs& held,
+               const std::vector<domain::SliceCheck>& slice_checks) override {
+    MutexLock lock(&plane_->mutex_);
+    plane_->acks_.push_back({connection_->enrolment.instance_id, revision, held, slice_checks});
   }
   void SendNack(uint64_t revision, absl::string_view reason) override {
-    MutexLock lock(&plane_->mutex_);
-    plane_->nacks_.push_back({connection_->enrolment.instance_id, revision, std::string(reason)});
+    {
+      MutexLock lock(&plane_->mutex_);
+      plane_->nacks_.push_back({connection_->enrolment.instance_id, revision, std::string(reason)});
+    }
+    plane_->SendAfterNack(*connection_);
   }
-  void SendHeartbeat(uint64_t) override {
+  void SendHeartbeat(uint64_t, const domain::InstanceStatus& status) override {
     uint64_t revision = 0;
     {
       MutexLock lock(&plane_->mutex_);
       ++plane_->heartbeats_;
+      plane_->statuses_.push_back(status);
       if (!plane_->answers_heartbeats_) return;
       revision = plane_->revision_;
     }
@@ -134,19 +146,24 @@ void FakeControlPlane::RemoveMigration(absl::string_view migration) {
 }
 
 domain::Snapshot FakeControlPlane::SnapshotForLocked(const StreamEnrolment& enrolment) const {
-  domain::Snapshot snapshot{.revision = revision_, .migrations = {}};
+  domain::Snapshot snapshot{.revision = revision_, .store_epoch = store_epoch_, .migrations = {}};
   for (const std::string& name : enrolment.migrations) {
     const auto found = migrations_.find(name);
-    if (found != migrations_.end()) snapshot.migrations.push_back(found->second);
+    if (found == migrations_.end()) continue;
+    snapshot.migrations.push_back(found->second);
+    snapshot.migrations.back().digest = domain::RoutingDigest(found->second);
   }
   return snapshot;
 }
 
 void FakeControlPlane::Publish() {
+  bool lose = false;
   {
     MutexLock lock(&mutex_);
     ++revision_;
+    lose = std::exchange(lose_next_change_, false);
   }
+  if (lose) return;
   for (const std::shared_ptr<Connection>& connection : Connections()) SendCurrent(*connection);
 }
 
@@ -154,17 +171,69 @@ void FakeControlPlane::Publish() {
 void FakeControlPlane::SendCurrent(Connection& connection) {
   connection.Deliver([&](StreamHandler& handler) {
     domain::Snapshot snapshot;
+    bool as_delta = false;
+    bool spoil = false;
     {
       MutexLock lock(&mutex_);
       snapshot = SnapshotForLocked(connection.enrolment);
+      as_delta = sends_deltas_ && connection.base.has_value() &&
+                 connection.base->store_epoch == snapshot.store_epoch;
+      spoil = std::exchange(spoil_next_digest_, false);
+      if (as_delta) ++deltas_sent_;
     }
-    handler.OnSnapshot(std::move(snapshot));
+    const uint64_t digest = domain::SnapshotDigest(snapshot) ^ (spoil ? 1 : 0);
+    if (!as_delta && !spoil) connection.whole_sent = snapshot.revision;
+    std::optional<domain::Snapshot> base = std::exchange(connection.base, snapshot);
+    if (as_delta) {
+      handler.OnDelta(domain::DeltaBetween(*base, snapshot), digest);
+    } else {
+      handler.OnSnapshot(std::move(snapshot), digest);
+    }
   });
 }
 
+void FakeControlPlane::SendAfterNack(Connection& connection) {
+  const uint64_t latest = revision();
+  bool has_it = false;
+  connection.Deliver([&](StreamHandler&) {
+    connection.base.reset();
+    has_it = connection.whole_sent == latest;
+  });
+  if (!has_it) SendCurrent(connection);
+}
+
+void FakeControlPlane::SetSendsDeltas(bool sends_deltas) {
+  MutexLock lock(&mutex_);
+  sends_deltas_ = sends_deltas;
+}
+
+void FakeControlPlane::RestoreBackup(uint64_t store_epoch) {
+  {
+    MutexLock lock(&mutex_);
+    store_epoch_ = store_epoch;
+    revision_ = 1;
+    for (auto& [name, routing] : migrations_) routing.state.epoch = last_epochs_[name] = 1;
+  }
+  Disconnect(absl::UnavailableError("restarted by the test"));
+}
+
+void FakeControlPlane::LoseNextChange() {
+  MutexLock lock(&mutex_);
+  lose_next_change_ = true;
+}
+
+void FakeControlPlane::SpoilNextDigest() {
+  MutexLock lock(&mutex_);
+  spoil_next_digest_ = true;
+}
+
 void FakeControlPlane::PublishRaw(domain::Snapshot snapshot) {
+  for (domain::MigrationRouting& routing : snapshot.migrations) {
+    routing.digest = domain::RoutingDigest(routing);
+  }
+  const uint64_t digest = domain::SnapshotDigest(snapshot);
   for (const std::shared_ptr<Connection>& connection : Connections()) {
-    connection->Deliver([&](StreamHandler& handler) { handler.OnSnapshot(snapshot); });
+    connection->Deliver([&](StreamHandler& handler) { handler.OnSnapshot(snapshot, digest); });
   }
 }
 
@@ -276,6 +345,11 @@ uint64_t FakeControlPlane::revision() const {
   return revision_;
 }
 
+uint64_t FakeControlPlane::store_epoch() const {
+  MutexLock lock(&mutex_);
+  return store_epoch_;
+}
+
 uint64_t FakeControlPlane::EpochOf(absl::string_view migration) const {
   MutexLock lock(&mutex_);
   const auto found = last_epochs_.find(FullName(migration));
@@ -290,6 +364,11 @@ std::vector<std::shared_ptr<FakeControlPlane::Connection>> FakeControlPlane::Con
 std::vector<StreamEnrolment> FakeControlPlane::Enrolments() const {
   MutexLock lock(&mutex_);
   return enrolments_;
+}
+
+std::vector<FakeControlPlane::Accept> FakeControlPlane::Accepts() const {
+  MutexLock lock(&mutex_);
+  return accepts_;
 }
 
 std::vector<FakeControlPlane::Ack> FakeControlPlane::Acks() const {
@@ -310,6 +389,16 @@ std::vector<std::string> FakeControlPlane::Left() const {
 uint64_t FakeControlPlane::Heartbeats() const {
   MutexLock lock(&mutex_);
   return heartbeats_;
+}
+
+std::vector<domain::InstanceStatus> FakeControlPlane::Statuses() const {
+  MutexLock lock(&mutex_);
+  return statuses_;
+}
+
+uint64_t FakeControlPlane::DeltasSent() const {
+  MutexLock lock(&mutex_);
+  return deltas_sent_;
 }
 
 domain::WindowStats FakeControlPlane::Totals(absl::string_view migration) const {

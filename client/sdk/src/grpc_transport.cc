@@ -147,9 +147,18 @@ class WatchReactor final : public grpc::ClientBidiReactor<v1::WatchRequest, v1::
       case v1::WatchResponse::kSnapshot: {
         absl::StatusOr<domain::Snapshot> snapshot = wire::SnapshotFromProto(response_.snapshot());
         if (snapshot.ok()) {
-          handler_->OnSnapshot(*std::move(snapshot));
+          handler_->OnSnapshot(*std::move(snapshot), response_.snapshot().digest());
         } else {
           handler_->OnUndecodableSnapshot(response_.snapshot().revision(), snapshot.status());
+        }
+        return;
+      }
+      case v1::WatchResponse::kDelta: {
+        absl::StatusOr<domain::SnapshotDelta> delta = wire::SnapshotDeltaFromProto(response_.delta());
+        if (delta.ok()) {
+          handler_->OnDelta(*std::move(delta), response_.delta().digest());
+        } else {
+          handler_->OnUndecodableSnapshot(response_.delta().revision(), delta.status());
         }
         return;
       }
@@ -181,9 +190,15 @@ class GrpcStream final : public Stream {
   explicit GrpcStream(std::shared_ptr<WatchReactor> reactor) : reactor_(std::move(reactor)) {}
   ~GrpcStream() override { reactor_->Cancel(); }
 
-  void SendAck(uint64_t revision, const HeldEpochs& held) override {
+  void SendAccept(uint64_t revision) override {
     v1::WatchRequest request;
-    *request.mutable_ack() = wire::ToProto(wire::Ack{revision, held});
+    request.mutable_accept()->set_revision(revision);
+    reactor_->Send(std::move(request));
+  }
+  void SendAck(uint64_t revision, const HeldEpochs& held,
+               const std::vector<domain::SliceCheck>& slice_checks) override {
+    v1::WatchRequest request;
+    *request.mutable_ack() = wire::ToProto(wire::Ack{revision, held, slice_checks});
     reactor_->Send(std::move(request));
   }
   void SendNack(uint64_t revision, absl::string_view reason) override {
@@ -191,9 +206,10 @@ class GrpcStream final : public Stream {
     *request.mutable_nack() = wire::MakeNack(revision, reason);
     reactor_->Send(std::move(request));
   }
-  void SendHeartbeat(uint64_t revision) override {
+  void SendHeartbeat(uint64_t revision, const domain::InstanceStatus& status) override {
     v1::WatchRequest request;
     request.mutable_heartbeat()->set_revision(revision);
+    *request.mutable_heartbeat()->mutable_status() = wire::ToProto(status);
     reactor_->Send(std::move(request));
   }
   void SendLeave() override {
@@ -240,11 +256,14 @@ class GrpcTransport final : public Transport {
   std::unique_ptr<Stream> OpenStream(const StreamEnrolment& enrolment,
                                      std::shared_ptr<StreamHandler> handler) override {
     v1::WatchRequest request;
-    *request.mutable_enrol() = wire::EnrolToProto({.instance_id = enrolment.instance_id,
-                                                   .service = enrolment.service,
-                                                   .version = enrolment.version,
-                                                   .migrations = enrolment.migrations,
-                                                   .acknowledged_epochs = enrolment.held});
+    const domain::Enrolment enrol{.instance_id = enrolment.instance_id,
+                                  .service = enrolment.service,
+                                  .version = enrolment.version,
+                                  .migrations = enrolment.migrations,
+                                  .acknowledged_epochs = enrolment.held,
+                                  .lease_ttl = enrolment.lease_ttl,
+                                  .lease_policy = enrolment.lease_policy};
+    *request.mutable_enrol() = wire::EnrolToProto(enrol, enrolment.store_epoch);
     return std::make_unique<GrpcStream>(
         WatchReactor::Start(&calls_, routing_.get(), std::move(request), std::move(handler)));
   }

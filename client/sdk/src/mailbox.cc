@@ -7,14 +7,25 @@ class Mailbox::Handler final : public StreamHandler {
   Handler(std::shared_ptr<Mailbox> mailbox, uint64_t stream)
       : mailbox_(std::move(mailbox)), stream_(stream) {}
 
-  void OnSnapshot(domain::Snapshot snapshot) override {
-    mailbox_->Put(stream_, [&](Mail& mail) { mail.snapshot = std::move(snapshot); });
+  void OnSnapshot(domain::Snapshot snapshot, uint64_t digest) override {
+    mailbox_->Put(stream_, [&](Mail& mail) {
+      mail.snapshot = {std::move(snapshot), digest};
+      mail.deltas.clear();
+    });
+  }
+  void OnDelta(domain::SnapshotDelta delta, uint64_t digest) override {
+    mailbox_->Put(stream_, [&](Mail& mail) {
+      if (mail.deltas.size() < kMaxDeltas) mail.deltas.push_back({std::move(delta), digest});
+    });
   }
   void OnUndecodableSnapshot(uint64_t revision, absl::Status why) override {
     mailbox_->Put(stream_, [&](Mail& mail) { mail.undecodable.emplace(revision, std::move(why)); });
   }
-  void OnHeartbeat(uint64_t) override {
-    mailbox_->Put(stream_, [](Mail& mail) { ++mail.heartbeats; });
+  void OnHeartbeat(uint64_t revision) override {
+    mailbox_->Put(stream_, [&](Mail& mail) {
+      ++mail.heartbeats;
+      mail.announced_revision = revision;
+    });
   }
   void OnDrain(absl::Duration reconnect_after) override {
     mailbox_->Put(stream_, [&](Mail& mail) { mail.drain = reconnect_after; });

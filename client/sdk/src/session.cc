@@ -17,23 +17,30 @@ constexpr absl::Duration kDrainPoll = absl::Milliseconds(5);
 constexpr absl::Duration kRepairPoll = absl::Milliseconds(50);
 // How often a client that is shutting down looks at everything.
 constexpr absl::Duration kClosingPoll = absl::Milliseconds(2);
-// A server that answers none of this many heartbeats is not listened to any more; bounds the queue of sent
-// ones.
-constexpr size_t kMaxUnansweredHeartbeats = 64;
+// How long a server may announce a revision without sending it, in heartbeats.
+constexpr int kAnnouncedHeartbeats = 2;
 
 }  // namespace
 
-Session::Session(SessionOptions options, Transport* transport, SnapshotRing* ring,
-                 TelemetryRecorder* telemetry, const RepairQueue* repairs, const Clock* clock, uint64_t seed)
+Session::Session(SessionOptions options, SessionParts parts, uint64_t seed, const StoredClientState& restored)
     : options_(std::move(options)),
-      transport_(transport),
-      ring_(ring),
-      telemetry_(telemetry),
-      repairs_(repairs),
-      clock_(clock),
+      parts_(parts),
+      ring_(parts.ring),
       mailbox_(std::make_shared<Mailbox>()),
+      lease_(options_.enrolment.lease_ttl, options_.enrolment.lease_policy),
       prng_(seed),
-      reporter_(options_.reporter, prng_.Next()) {}
+      reporter_(options_.reporter, prng_.Next()),
+      intake_(ring_) {
+  if (!restored.snapshot.has_value()) return;
+  domain::Snapshot snapshot = *restored.snapshot;
+  saved_ = {snapshot.store_epoch, snapshot.revision, restored.held};
+  store_epoch_ = snapshot.store_epoch;
+  ring_->TryPublish(snapshot, parts_.clock->SinceBoot());
+  stale_.store(true, std::memory_order_relaxed);
+  ready_.store(true, std::memory_order_release);
+  MutexLock lock(&stats_mutex_);
+  stats_.snapshot_revision = ring_->current()->revision;
+}
 
 Session::~Session() {
   // Whatever still arrives is for nobody.
@@ -66,29 +73,46 @@ ClientStats Session::Stats() const {
 }
 
 absl::Duration Session::RunOnce() {
-  const absl::Duration now = clock_->SinceBoot();
   Mail mail = mailbox_->Take();
-  // What came before the end of a stream is still worth having.
-  if (mail.undecodable.has_value()) Reject(mail.undecodable->first, mail.undecodable->second);
-  if (mail.snapshot.has_value()) HandleSnapshot(*std::move(mail.snapshot), now);
+  // Read after the mail: an answer is never taken to have come earlier than it did.
+  const absl::Duration now = parts_.clock->SinceBoot();
+  TakeState(mail);
   if (mail.drain.has_value()) {
     // About that long: between half and one and a half times.
     drained_until_ = now + *mail.drain * (0.5 + prng_.Unit());
   }
   if (mail.report.has_value()) reporter_.OnReply(*mail.report, now);
-  if (mail.closed.has_value()) HandleClosed(*mail.closed, now);
   if (closing_.load(std::memory_order_acquire)) {
-    pending_.reset();
+    intake_.Close();
     ring_->Close();
+  } else {
+    PublishPending(now);
   }
+  if (mail.closed.has_value()) HandleClosed(*mail.closed, now);
   if (stream_ == nullptr && !left() && now >= connect_at_) Connect(now);
-  PublishPending();
-  Acknowledge();
+  WatchAnnounced(mail.announced_revision, now);
+  Acknowledge(now);
   KeepLease(mail.heartbeats, now);
   Report(now);
   if (closing_.load(std::memory_order_acquire)) FinishClosing();
   rounds_.fetch_add(1, std::memory_order_release);
   return UntilNext(now);
+}
+
+// What came before the end of a stream is still worth having.
+void Session::TakeState(Mail& mail) {
+  if (mail.undecodable.has_value()) Reject(mail.undecodable->first, mail.undecodable->second);
+  if (closing_.load(std::memory_order_acquire)) return;
+  if (mail.snapshot.has_value()) {
+    const uint64_t revision = mail.snapshot->snapshot.revision;
+    const absl::Status taken = intake_.Take(std::move(mail.snapshot->snapshot), mail.snapshot->digest);
+    if (!taken.ok()) Reject(revision, taken);
+  }
+  for (DeltaMail& change : mail.deltas) {
+    const uint64_t revision = change.delta.revision;
+    const absl::Status taken = intake_.Take(std::move(change.delta), change.digest);
+    if (!taken.ok()) Reject(revision, taken);
+  }
 }
 
 void Session::HandleClosed(const absl::Status& why, absl::Duration now) {
@@ -109,41 +133,20 @@ void Session::HandleClosed(const absl::Status& why, absl::Duration now) {
 }
 
 void Session::Connect(absl::Duration now) {
-  opened_at_ = now;
-  snapshot_on_stream_ = false;
+  lease_.Opened(now);
+  intake_.NewStream();
+  accepted_on_stream_ = false;
   acknowledged_.reset();
-  unanswered_heartbeats_.clear();
+  announced_.reset();
   next_heartbeat_ = now + options_.heartbeat_interval;
   StreamEnrolment enrolment = options_.enrolment;
   enrolment.held = HeldNow();
+  enrolment.store_epoch = store_epoch_;
   if (connect_attempts_ > 0) {
     MutexLock lock(&stats_mutex_);
     ++stats_.reconnects;
   }
-  stream_ = transport_->OpenStream(enrolment, mailbox_->NewStream());
-}
-
-void Session::HandleSnapshot(domain::Snapshot snapshot, absl::Duration now) {
-  if (closing_.load(std::memory_order_acquire)) return;
-  const domain::Snapshot* const last_good = pending_.has_value() ? &*pending_ : ring_->current();
-  if (last_good != nullptr && snapshot.revision < last_good->revision) {
-    return Reject(snapshot.revision, absl::InvalidArgumentError(absl::StrCat(
-                                         "snapshot of revision ", snapshot.revision, ", but revision ",
-                                         last_good->revision, " is in force")));
-  }
-  if (const absl::Status valid = domain::ValidateSnapshot(snapshot, last_good); !valid.ok()) {
-    return Reject(snapshot.revision, valid);
-  }
-  connect_attempts_ = 0;
-  snapshot_on_stream_ = true;
-  lease_renewed_at_ = std::max(lease_renewed_at_, opened_at_);
-  {
-    MutexLock lock(&stats_mutex_);
-    stats_.connected = true;
-  }
-  // After a reconnect the server repeats what we hold.
-  if (last_good != nullptr && snapshot.revision == last_good->revision) return;
-  pending_ = std::move(snapshot);
+  stream_ = parts_.transport->OpenStream(enrolment, mailbox_->NewStream());
 }
 
 void Session::Reject(uint64_t revision, const absl::Status& why) {
@@ -155,69 +158,107 @@ void Session::Reject(uint64_t revision, const absl::Status& why) {
   stats_.last_rejection = std::string(why.message());
 }
 
-void Session::PublishPending() {
-  // When every slot is pinned, the newest snapshot waits here, and a newer one takes its place.
-  if (!pending_.has_value() || !ring_->TryPublish(*pending_)) return;
-  pending_.reset();
-  {
+void Session::PublishPending(absl::Duration now) {
+  const domain::Snapshot* const before = ring_->current();
+  const std::optional<uint64_t> accepted = intake_.Publish(now);
+  const domain::Snapshot* const current = ring_->current();
+  if (current != before) {
+    if (before != nullptr && before->store_epoch != current->store_epoch) {
+      Log(LogLevel::kWarning, "the control plane runs on other data than before; its numbers count anew",
+          {{"revision_before", absl::StrCat(before->revision)},
+           {"revision", absl::StrCat(current->revision)}});
+    }
+    store_epoch_ = current->store_epoch;
+    ready_.store(true, std::memory_order_release);
+    // Held writes look again, now that they find it.
+    parts_.held_writes->ResumeAll();
     MutexLock lock(&stats_mutex_);
-    stats_.snapshot_revision = ring_->current()->revision;
+    stats_.snapshot_revision = current->revision;
   }
-  ready_.store(true, std::memory_order_release);
+  if (!accepted.has_value() || stream_ == nullptr) return;
+  // Before the accept: what is routed from now on, is routed by it.
+  lease_.Won(now);
+  connect_attempts_ = 0;
+  accepted_on_stream_ = true;
+  heard_.store(true, std::memory_order_release);
+  stream_->SendAccept(*accepted);
+  MutexLock lock(&stats_mutex_);
+  stats_.connected = true;
+  stats_.accepted_revision = *accepted;
+}
+
+void Session::WatchAnnounced(uint64_t announced, absl::Duration now) {
+  const domain::Snapshot* const latest = intake_.latest();
+  const uint64_t have = latest == nullptr ? 0 : latest->revision;
+  if (announced > have) announced_ = {announced, announced_.has_value() ? announced_->second : now};
+  if (stream_ == nullptr || !announced_.has_value()) return;
+  if (announced_->first <= have) return announced_.reset();
+  if (now - announced_->second <= kAnnouncedHeartbeats * options_.heartbeat_interval) return;
+  const uint64_t revision = announced_->first;
+  announced_.reset();
+  Reject(revision,
+         absl::DataLossError(absl::StrCat("revision ", revision, " was announced and never came; revision ",
+                                          have, " is in force")));
 }
 
 HeldEpochs Session::HeldNow() const {
-  HeldEpochs held;
+  const bool mixed = ring_->OtherStorePinned(store_epoch_);
   const std::vector<std::optional<uint64_t>> pinned = ring_->OldestEpochs();
+  HeldEpochs held;
   for (uint32_t i = 0; i < pinned.size(); ++i) {
-    const std::optional<uint64_t> repair = repairs_->OldestEpoch(i);
-    if (!pinned[i].has_value() && !repair.has_value()) continue;
+    const std::optional<uint64_t> open = parts_.repairs->OldestEpoch(i, store_epoch_);
+    if (!pinned[i].has_value() && !open.has_value()) continue;
     constexpr uint64_t kNone = ~uint64_t{0};
-    held[options_.enrolment.migrations[i]] = std::min(pinned[i].value_or(kNone), repair.value_or(kNone));
+    // Numbers of different stores can't be compared: 0 goes with nothing.
+    held[options_.enrolment.migrations[i]] =
+        mixed ? 0 : std::min(pinned[i].value_or(kNone), open.value_or(kNone));
   }
   return held;
 }
 
-void Session::Acknowledge() {
-  const domain::Snapshot* const current = ring_->current();
-  if (stream_ == nullptr || !snapshot_on_stream_ || current == nullptr || ring_->OlderPinned()) return;
-  std::pair<uint64_t, HeldEpochs> acknowledgement(current->revision, HeldNow());
-  if (acknowledged_ == acknowledgement) return;
-  stream_->SendAck(acknowledgement.first, acknowledgement.second);
-  acknowledged_ = std::move(acknowledgement);
-  MutexLock lock(&stats_mutex_);
-  stats_.acknowledged_revision = acknowledged_->first;
+domain::InstanceStatus Session::StatusNow(absl::Duration now) const {
+  const SnapshotRing::PinnedOperations pinned = ring_->OlderPins(now);
+  const OpenMirrors open = parts_.repairs->Counts();
+  return {.operations = static_cast<uint32_t>(pinned.operations),
+          .oldest_operation = pinned.oldest,
+          .repairs = static_cast<uint32_t>(open.repairs),
+          .queued_mirrors = static_cast<uint32_t>(open.queued_mirrors),
+          .held_writes = static_cast<uint32_t>(parts_.held_writes->Stats().waiting)};
 }
 
 void Session::KeepLease(int heartbeats_answered, absl::Duration now) {
-  for (; heartbeats_answered > 0 && !unanswered_heartbeats_.empty(); --heartbeats_answered) {
-    // Counted from when it was sent: the server may have answered at any moment since.
-    lease_renewed_at_ = std::max(lease_renewed_at_, unanswered_heartbeats_.front());
-    unanswered_heartbeats_.pop_front();
+  for (; heartbeats_answered > 0; --heartbeats_answered) lease_.Answered(now);
+  if (lease_.lost(now) && stream_ != nullptr && accepted_on_stream_) {
+    // Others may have gone on without us: only an enrolment tells what is in force now.
+    mailbox_->NewStream();
+    HandleClosed(absl::DeadlineExceededError("the lease ended, and writes are refused until it is won again"),
+                 now);
   }
-  const domain::Snapshot* const current = ring_->current();
-  if (stream_ != nullptr && now >= next_heartbeat_ &&
-      unanswered_heartbeats_.size() < kMaxUnansweredHeartbeats) {
-    stream_->SendHeartbeat(current == nullptr ? 0 : current->revision);
-    unanswered_heartbeats_.push_back(now);
+  if (stream_ != nullptr && now >= next_heartbeat_ && lease_.may_send()) {
+    const domain::Snapshot* const current = ring_->current();
+    lease_.Sent(now);
+    stream_->SendHeartbeat(current == nullptr ? 0 : current->revision, StatusNow(now));
     next_heartbeat_ = now + options_.heartbeat_interval;
   }
-  const bool stale = ready() && now - lease_renewed_at_ > options_.lease_ttl;
-  if (stale != stale_.load(std::memory_order_relaxed)) {
-    Log(LogLevel::kWarning, stale ? "lease expired: reads go to the authoritative side and comparisons stop"
-                                  : "lease renewed: routing by the snapshot again");
-    stale_.store(stale, std::memory_order_relaxed);
-  }
+  UpdateStale(now);
+}
+
+void Session::UpdateStale(absl::Duration now) {
+  const bool stale = ready() && lease_.Over(now);
+  if (stale == stale_.load(std::memory_order_relaxed)) return;
+  Log(LogLevel::kWarning, stale ? "lease expired: reads go to the authoritative side and comparisons stop"
+                                : "lease won: routing by the snapshot again");
+  stale_.store(stale, std::memory_order_relaxed);
 }
 
 void Session::Report(absl::Duration now) {
   if (now >= next_collection_ || closing_.load(std::memory_order_acquire)) {
-    reporter_.Add(telemetry_->Collect());
+    reporter_.Add(parts_.telemetry->Collect());
     next_collection_ = now + options_.telemetry_interval;
   }
   if (IsExpectedToReport()) reporter_.KeepAlive(now);
   if (const domain::TelemetryBatch* const batch = reporter_.NextToSend(now)) {
-    transport_->ReportComparisons(*batch, [mailbox = mailbox_](absl::StatusOr<ReportReply> reply) {
+    parts_.transport->ReportComparisons(*batch, [mailbox = mailbox_](absl::StatusOr<ReportReply> reply) {
       mailbox->PutReport(std::move(reply));
     });
   }
@@ -229,7 +270,7 @@ void Session::Report(absl::Duration now) {
 
 bool Session::IsExpectedToReport() const {
   const domain::Snapshot* const current = ring_->current();  // null while closing
-  if (stream_ == nullptr || !snapshot_on_stream_ || current == nullptr) return false;
+  if (stream_ == nullptr || !accepted_on_stream_ || current == nullptr) return false;
   return std::any_of(current->migrations.begin(), current->migrations.end(), [](const auto& migration) {
     const domain::LadderRow& row = domain::LadderRowOf(migration.state.stage);
     return row.compares || (row.writes_old && row.writes_new);
@@ -241,7 +282,9 @@ void Session::FinishClosing() {
   flushed_.store(reporter_.idle(), std::memory_order_release);
   if (!leaving_.load(std::memory_order_acquire) || leave_sent_) return;
   leave_sent_ = true;
-  if (stream_ == nullptr) {
+  // An instance that boots with a snapshot must be one that is counted.
+  enrolment_kept_.store(!ForgetEnrolment(), std::memory_order_release);
+  if (stream_ == nullptr || enrolment_kept()) {
     left_.store(true, std::memory_order_release);
   } else {
     stream_->SendLeave();
@@ -257,10 +300,12 @@ absl::Duration Session::UntilNext(absl::Duration now) const {
     next = std::min(next, next_heartbeat_);
   }
   if (const std::optional<absl::Duration> report = reporter_.due()) next = std::min(next, *report);
-  if (ready() && !stale())
-    next = std::min(next, lease_renewed_at_ + options_.lease_ttl + absl::Milliseconds(1));
-  if (pending_.has_value() || ring_->OlderPinned()) next = std::min(next, now + kDrainPoll);
-  if (repairs_->outstanding() > 0) next = std::min(next, now + kRepairPoll);
+  if (ready() && !stale()) next = std::min(next, lease_.end() + absl::Milliseconds(1));
+  if (intake_.waits() || ring_->OlderPinned() || parts_.slice_checker->Busy()) {
+    next = std::min(next, now + kDrainPoll);
+  }
+  if (parts_.repairs->outstanding() > 0) next = std::min(next, now + kRepairPoll);
+  if (save_at_ > now) next = std::min(next, save_at_);
   return std::max(next - now, absl::ZeroDuration());
 }
 

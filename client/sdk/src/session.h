@@ -1,5 +1,5 @@
 // The client's side of its conversation with the control plane: connects and reconnects, takes snapshots in,
-// acknowledges when old epochs have drained, keeps the lease, and sends telemetry.
+// accepts what is in force, acknowledges when old epochs have drained, keeps the lease, and sends telemetry.
 //
 // A Session has no thread of its own: RunOnce does whatever is due and says when to come back, and Wait
 // sleeps until then or until something arrives. The client gives it a thread; tests call it on a fake clock.
@@ -7,21 +7,27 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/sdk/src/client_state.h"
+#include "client/sdk/src/lease.h"
 #include "client/sdk/src/mailbox.h"
 #include "client/sdk/src/reporter.h"
+#include "client/sdk/src/snapshot_intake.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/prng.h"
 #include "core/domain/snapshot.h"
 #include "lockstep/client.h"
+#include "lockstep/internal/held_writes.h"
 #include "lockstep/internal/repair_queue.h"
+#include "lockstep/internal/slice_checker.h"
 #include "lockstep/internal/snapshot_ring.h"
 #include "lockstep/telemetry.h"
 #include "lockstep/transport.h"
@@ -29,20 +35,32 @@
 namespace lockstep::internal {
 
 struct SessionOptions {
-  StreamEnrolment enrolment;  // `held` is filled in at each connect
+  StreamEnrolment enrolment;  // `held` and `store_epoch` are filled in at each connect
   absl::Duration heartbeat_interval;
-  absl::Duration lease_ttl;
   absl::Duration backoff_initial;
   absl::Duration backoff_max;
   absl::Duration telemetry_interval;
   ReporterOptions reporter;
 };
 
+// What a session works with; all must outlive it.
+struct SessionParts {
+  Transport* transport = nullptr;
+  SnapshotRing* ring = nullptr;
+  TelemetryRecorder* telemetry = nullptr;
+  const RepairQueue* repairs = nullptr;
+  HeldWrites* held_writes = nullptr;
+  SliceChecker* slice_checker = nullptr;
+  StateStorage* state_storage = nullptr;  // null: nothing is kept over a restart
+  const Clock* clock = nullptr;
+};
+
 class Session {
  public:
-  // All pointers must outlive the session. `seed`: jitter and the telemetry session's number.
-  Session(SessionOptions options, Transport* transport, SnapshotRing* ring, TelemetryRecorder* telemetry,
-          const RepairQueue* repairs, const Clock* clock, uint64_t seed);
+  // `seed`: jitter and the telemetry session's number. `restored`: what an earlier process of the instance
+  // left, put in force at once; the lease is still to be won.
+  Session(SessionOptions options, SessionParts parts, uint64_t seed,
+          const StoredClientState& restored = StoredClientState());
   ~Session();
 
   // One thread at a time: does what is due, returns how long until something else may be. Never negative.
@@ -60,28 +78,43 @@ class Session {
   // Any thread, after Close: no snapshot is current any more, and every count has been collected and
   // acknowledged.
   bool flushed() const { return flushed_.load(std::memory_order_acquire); }
-  // Any thread: the stream has ended after Leave, or there was none.
+  // Any thread: the stream has ended after Leave, or there was none, or the enrolment is kept.
   bool left() const { return left_.load(std::memory_order_acquire); }
+  // Any thread, once left: not given up after all, because the state directory can't be written.
+  bool enrolment_kept() const { return enrolment_kept_.load(std::memory_order_acquire); }
   // How often RunOnce has finished.
   uint64_t rounds() const { return rounds_.load(std::memory_order_acquire); }
   bool closed() const { return closing_.load(std::memory_order_acquire); }
 
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   bool stale() const { return stale_.load(std::memory_order_relaxed); }
+  // A snapshot has come from the control plane.
+  bool heard() const { return heard_.load(std::memory_order_acquire); }
+  const Lease& lease() const { return lease_; }
   // Why the last stream ended; OK if none has.
   absl::Status last_error() const;
   // Of the fields that the session knows.
   ClientStats Stats() const;
 
  private:
+  void TakeState(Mail& mail);
   void HandleClosed(const absl::Status& why, absl::Duration now);
   void Connect(absl::Duration now);
-  void HandleSnapshot(domain::Snapshot snapshot, absl::Duration now);
   void Reject(uint64_t revision, const absl::Status& why);
-  void PublishPending();
-  void Acknowledge();
+  void PublishPending(absl::Duration now);
+  // Heartbeats say which revision is the newest; one that does not come is asked for.
+  void WatchAnnounced(uint64_t announced, absl::Duration now);
+  void Acknowledge(absl::Duration now);
+  // Whether what was written lately in the slices held now has been compared.
+  bool SlicesChecked(const domain::Snapshot& current, const HeldEpochs& held);
+  // Keeps what is about to be acknowledged over a restart; false: not yet.
+  bool Save(const domain::Snapshot& current, const HeldEpochs& held, absl::Duration now);
+  // So that the next process of the instance starts without a snapshot; false: it could not be written.
+  bool ForgetEnrolment();
   HeldEpochs HeldNow() const;
+  domain::InstanceStatus StatusNow(absl::Duration now) const;
   void KeepLease(int heartbeats_answered, absl::Duration now);
+  void UpdateStale(absl::Duration now);
   void Report(absl::Duration now);
   // The control plane hears us, and waits for what we count: some migration mirrors or compares.
   bool IsExpectedToReport() const;
@@ -89,20 +122,20 @@ class Session {
   absl::Duration UntilNext(absl::Duration now) const;
 
   const SessionOptions options_;
-  Transport* const transport_;
+  const SessionParts parts_;
   SnapshotRing* const ring_;
-  TelemetryRecorder* const telemetry_;
-  const RepairQueue* const repairs_;
-  const Clock* const clock_;
 
   std::shared_ptr<Mailbox> mailbox_;
   std::atomic<bool> closing_{false};
   std::atomic<bool> leaving_{false};
   std::atomic<bool> flushed_{false};
   std::atomic<bool> left_{false};
+  std::atomic<bool> enrolment_kept_{false};
   std::atomic<uint64_t> rounds_{0};
   std::atomic<bool> ready_{false};
   std::atomic<bool> stale_{false};
+  std::atomic<bool> heard_{false};
+  Lease lease_;
 
   mutable Mutex stats_mutex_;
   ClientStats stats_ ABSL_GUARDED_BY(stats_mutex_);
@@ -111,19 +144,33 @@ class Session {
   // The rest belongs to RunOnce.
   Prng prng_;
   Reporter reporter_;
+  SnapshotIntake intake_;
   std::unique_ptr<Stream> stream_;
   bool leave_sent_ = false;
   int connect_attempts_ = 0;
   absl::Duration connect_at_ = absl::ZeroDuration();
   std::optional<absl::Duration> drained_until_;  // the server asked not to come back before
-  absl::Duration opened_at_ = absl::ZeroDuration();
-  bool snapshot_on_stream_ = false;
-  std::optional<domain::Snapshot> pending_;  // valid, waits for a free slot
-  // What was acknowledged last on this stream.
-  std::optional<std::pair<uint64_t, HeldEpochs>> acknowledged_;
+  uint64_t store_epoch_ = 0;                     // of what was in force last
+  bool accepted_on_stream_ = false;              // what is in force was sent on this stream
+  struct Acknowledgement {
+    uint64_t revision = 0;
+    HeldEpochs held;
+    std::vector<domain::SliceCheck> slice_checks;
+    bool operator==(const Acknowledgement&) const = default;
+  };
+  std::optional<Acknowledgement> acknowledged_;  // last on this stream
+  // What the state directory holds; nothing: not known, or not what should be there.
+  struct Saved {
+    uint64_t store_epoch = 0;
+    uint64_t revision = 0;
+    HeldEpochs held;
+    bool operator==(const Saved&) const = default;
+  };
+  std::optional<Saved> saved_;
+  absl::Duration save_at_ = absl::ZeroDuration();  // not before, after a failure
+  // The newest revision that heartbeats have announced and that has not come, and since when.
+  std::optional<std::pair<uint64_t, absl::Duration>> announced_;
   absl::Duration next_heartbeat_ = absl::ZeroDuration();
-  std::deque<absl::Duration> unanswered_heartbeats_;  // when they were sent
-  absl::Duration lease_renewed_at_ = absl::ZeroDuration();
   absl::Duration next_collection_ = absl::ZeroDuration();
 };
 

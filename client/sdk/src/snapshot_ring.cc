@@ -11,15 +11,15 @@ SnapshotRing::SnapshotRing(std::vector<std::string> migrations)
 
 SnapshotRing::~SnapshotRing() { LOCKSTEP_CHECK(PinCount() == 0, "a RouteHandle outlived its Client"); }
 
-bool SnapshotRing::IsPinned(const SnapshotSlot& slot) {
-  for (const SnapshotSlot::Shard& shard : slot.shards) {
-    // Acquire pairs with the release of the pin: what its holder read, it has read before we overwrite.
-    if (shard.pins.load(std::memory_order_seq_cst) != 0) return true;
-  }
-  return false;
+uint64_t SnapshotRing::PinsOf(const SnapshotSlot& slot) {
+  uint64_t pins = 0;
+  // Acquire pairs with the release of the pin: what its holder read, it has read before we overwrite. A pin
+  // that is taken while we count is of a reader that will see that the slot is no longer current.
+  for (const SnapshotSlot::Shard& shard : slot.shards) pins += shard.pins.load(std::memory_order_seq_cst);
+  return pins;
 }
 
-bool SnapshotRing::TryPublish(domain::Snapshot& snapshot) {
+bool SnapshotRing::TryPublish(domain::Snapshot& snapshot, absl::Duration now) {
   SnapshotSlot* const current = current_.load(std::memory_order_relaxed);
   for (size_t i = 0; i < kSlots; ++i) {
     SnapshotSlot& slot = (*slots_)[(next_slot_ + i) % kSlots];
@@ -30,6 +30,7 @@ bool SnapshotRing::TryPublish(domain::Snapshot& snapshot) {
     slot.published_number = ++published_;
     next_slot_ = (next_slot_ + i + 1) % kSlots;
     current_.store(&slot, std::memory_order_seq_cst);
+    if (current != nullptr) current->superseded_at = now;
     return true;
   }
   return false;
@@ -42,10 +43,23 @@ const domain::Snapshot* SnapshotRing::current() const {
   return slot == nullptr ? nullptr : &slot->snapshot;
 }
 
-bool SnapshotRing::OlderPinned() const {
+SnapshotRing::PinnedOperations SnapshotRing::OlderPins(absl::Duration now) const {
   const SnapshotSlot* const current = current_.load(std::memory_order_relaxed);
-  return std::any_of(slots_->begin(), slots_->end(),
-                     [current](const SnapshotSlot& slot) { return &slot != current && IsPinned(slot); });
+  PinnedOperations result;
+  for (const SnapshotSlot& slot : *slots_) {
+    if (&slot == current) continue;
+    const uint64_t pins = PinsOf(slot);
+    if (pins == 0) continue;
+    result.operations += pins;
+    result.oldest = std::max(result.oldest, now - slot.superseded_at);
+  }
+  return result;
+}
+
+bool SnapshotRing::OtherStorePinned(uint64_t store_epoch) const {
+  return std::any_of(slots_->begin(), slots_->end(), [store_epoch](const SnapshotSlot& slot) {
+    return slot.snapshot.store_epoch != store_epoch && IsPinned(slot);
+  });
 }
 
 std::vector<std::optional<uint64_t>> SnapshotRing::OldestEpochs() const {

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "core/domain/snapshot.h"
 #include "lockstep/internal/thread_shard.h"
 
@@ -34,6 +35,7 @@ struct SnapshotSlot {
   std::vector<const domain::MigrationRouting*> by_index;  // null: not in the snapshot
   // Only the writer uses these.
   uint64_t published_number = 0;  // 0: never used
+  absl::Duration superseded_at = absl::ZeroDuration();
 };
 
 // Keeps the snapshot it was taken on; any thread may destroy it.
@@ -94,23 +96,35 @@ class SnapshotRing {
     return SnapshotPin();
   }
 
-  // Writer. Makes `snapshot` (validated) current. False when every slot is current or pinned: the snapshot is
-  // left untouched, and the caller tries again later, with a newer one if it has come meanwhile.
-  bool TryPublish(domain::Snapshot& snapshot);
+  // Writer. Makes `snapshot` (validated) current at `now` (since boot). False when every slot is current or
+  // pinned: the snapshot is left untouched, and the caller tries again later, with a newer one if it has come
+  // meanwhile.
+  bool TryPublish(domain::Snapshot& snapshot, absl::Duration now);
   // Writer. From now on there is no current snapshot.
   void Close();
   // Writer. Null before the first publish and after Close.
   const domain::Snapshot* current() const;
   // Writer. Whether an operation is pinned to a slot other than the current one; after Close, to any.
-  bool OlderPinned() const;
+  bool OlderPinned() const { return OlderPins(absl::ZeroDuration()).operations > 0; }
+  struct PinnedOperations {
+    uint64_t operations = 0;
+    // Since the oldest snapshot that has any was superseded: a lower bound of the oldest operation's age,
+    // which costs nothing per operation.
+    absl::Duration oldest = absl::ZeroDuration();
+  };
+  // Writer. The operations that OlderPinned tells of.
+  PinnedOperations OlderPins(absl::Duration now) const;
   // Writer. Oldest epoch by migration index among pinned slots and the current one; nothing for a migration
   // that is in none of them.
   std::vector<std::optional<uint64_t>> OldestEpochs() const;
+  // Writer. Whether a pinned slot is of another store than this one.
+  bool OtherStorePinned(uint64_t store_epoch) const;
   // Any thread; a snapshot of moving numbers.
   uint64_t PinCount() const;
 
  private:
-  static bool IsPinned(const SnapshotSlot& slot);
+  static uint64_t PinsOf(const SnapshotSlot& slot);
+  static bool IsPinned(const SnapshotSlot& slot) { return PinsOf(slot) != 0; }
 
   const std::vector<std::string> migrations_;
   std::unique_ptr<std::array<SnapshotSlot, kSlots>> slots_;
