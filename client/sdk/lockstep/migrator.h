@@ -22,6 +22,10 @@
 // atomic step
 //   (version_guard.h), and ignoring an older one is OK. So mirror writes may be late, repeated and reordered.
 //
+// With a state directory, the key of each mirrored write is noted on disk before the authoritative write, so
+// that a crash between the two writes is made good after the restart; see KeyCodec and
+// MigratorOptions::journal.
+//
 // Thread-safe. A Migrator must not outlive its client; comparisons and repairs under way survive the
 // Migrator.
 #pragma once
@@ -34,15 +38,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
-#include "core/base/status_macros.h"
 #include "lockstep/client.h"
 #include "lockstep/comparator.h"
 #include "lockstep/internal/comparison_runner.h"
-#include "lockstep/internal/repair_queue.h"
-#include "lockstep/internal/write_plan.h"
+#include "lockstep/internal/mirror_path.h"
 #include "lockstep/migrator_types.h"
 
 namespace lockstep {
@@ -60,6 +60,8 @@ class Migrator {
   using MirrorFn = std::function<absl::Status(const Key&, const Record* row, Version, const WriteContext&)>;
   using CurrentFn = std::function<absl::StatusOr<WriteResult<Record>>(const Key&, const ReadContext&)>;
   using FieldsFn = std::function<RecordView(const Record&)>;
+  using EncodeKeyFn = std::function<std::string(const Key&)>;
+  using DecodeKeyFn = std::function<absl::StatusOr<Key>(absl::string_view)>;
 
   class Builder;
 
@@ -68,10 +70,12 @@ class Migrator {
   absl::StatusOr<std::optional<Record>> Read(const Key& key, const ReadOptions& options = {});
 
   // Writes the authoritative side, then the mirror. OK: the authoritative side has it, and the mirror has it
-  // or will be repaired. Errors: those of Client::Route (nothing was written); UNAVAILABLE while the key's
-  // write authority is moving (nothing was written, retry); the authoritative side's (the mirror was not
-  // attempted); the mirror's, under MirrorFailurePolicy, and the message says that the authoritative write
-  // stands.
+  // or will be repaired. While the key's write authority is moving the call waits for it, up to its deadline
+  // and MigratorOptions::max_hold_wait, which blocks this caller and nobody else. Errors: those of
+  // Client::Route and Client::CheckMayWrite; UNAVAILABLE: it was held too long, or the journal can't be
+  // written; RESOURCE_EXHAUSTED: too many mirrors are open (journal only); CANCELLED before the authoritative
+  // write: nothing was written in any of these. The authoritative side's (the mirror was not attempted). The
+  // mirror's, under MirrorFailurePolicy, and CANCELLED: the message says that the authoritative write stands.
   absl::StatusOr<WriteResult<Record>> Write(const Key& key, const Record& record,
                                             const WriteOptions& options = {}) {
     return Apply(key, &record, options);
@@ -81,12 +85,18 @@ class Migrator {
     return Apply(key, nullptr, options);
   }
 
-  // The same on the client's executor; `done` is called there. `options.attributes` must live until then.
-  // Services whose stores are asynchronous throughout use Client::Route instead.
-  void ReadAsync(Key key, ReadOptions options,
-                 std::function<void(absl::StatusOr<std::optional<Record>>)> done);
-  void WriteAsync(Key key, Record record, WriteOptions options,
-                  std::function<void(absl::StatusOr<WriteResult<Record>>)> done);
+  // The same on the client's executor; `done` is called there, and no thread is blocked while a write is
+  // held. `options.attributes` must live until then. Services whose stores are asynchronous throughout use
+  // Client::Route instead.
+  using ReadDone = std::function<void(absl::StatusOr<std::optional<Record>>)>;
+  using WriteDone = std::function<void(absl::StatusOr<WriteResult<Record>>)>;
+  void ReadAsync(Key key, ReadOptions options, ReadDone done);
+  void WriteAsync(Key key, Record record, WriteOptions options, WriteDone done) {
+    ApplyAsync(std::move(key), std::move(record), std::move(options), std::move(done));
+  }
+  void DeleteAsync(Key key, WriteOptions options, WriteDone done) {
+    ApplyAsync(std::move(key), std::nullopt, std::move(options), std::move(done));
+  }
 
   int comparisons_in_flight() const { return state_->comparisons->in_flight(); }
 
@@ -102,27 +112,25 @@ class Migrator {
     RoutingKeyFn routing_key;
     SubjectFn subject;  // null: the routing key
     FieldsFn fields;
+    EncodeKeyFn encode_key;  // null: there is no codec
+    DecodeKeyFn decode_key;
     SideCallbacks sides[2];
     SideCallbacks& on(domain::Side side) { return sides[static_cast<size_t>(side)]; }
     const SideCallbacks& on(domain::Side side) const { return sides[static_cast<size_t>(side)]; }
   };
-  // Shared with comparisons and repairs, which may outlive the Migrator. Immutable.
+  // Shared with comparisons, repairs and slice checks, which may outlive the Migrator. Immutable.
   struct State {
     Client* client;
     MigrationHandle migration;
-    MigratorOptions options;
     Callbacks callbacks;
     std::shared_ptr<internal::ComparisonRunner> comparisons;
+    std::shared_ptr<internal::MirrorPath> path;
   };
-  // A write on its way to the mirror.
-  struct MirrorWrite {
-    Attribution attribution;
-    std::string routing_key;
-    domain::Side authoritative = domain::Side::kOld;
-    WriteContext context;  // of the mirror write
-  };
+  using StatePtr = std::shared_ptr<const State>;
+  class Access;     // internal::RecordAccess
+  class Operation;  // internal::WriteOperation
 
-  explicit Migrator(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+  explicit Migrator(StatePtr state) : state_(std::move(state)) {}
 
   static internal::SideView ViewOf(const State& state, const absl::StatusOr<std::optional<Record>>& answer) {
     if (!answer.ok()) return answer.status();
@@ -134,19 +142,17 @@ class Migrator {
   }
 
   // `subject` is empty where it is the routing key.
-  void Compare(const Key& key, RouteHandle route, std::string routing_key, std::string subject,
-               const ReadOptions& options, const absl::StatusOr<std::optional<Record>>& served);
+  void Compare(const Key& key, RouteHandle route, domain::Side served_side, std::string routing_key,
+               std::string subject, const ReadOptions& options,
+               const absl::StatusOr<std::optional<Record>>& served);
+  // The row of the side that `route` reads, if it has the write of `after` by now.
+  std::optional<Record> RowIfCaughtUp(const Key& key, const RouteHandle& route, const ReadOptions& options,
+                                      bool* caught_up);
   absl::StatusOr<WriteResult<Record>> Apply(const Key& key, const Record* record,
                                             const WriteOptions& options);
-  absl::Status Mirror(const Key& key, const WriteResult<Record>& written, MirrorWrite write,
-                      const RouteHandle& route, absl::Time call_deadline);
-  // `known`: what to write when the side can't be asked for its current row.
-  static bool QueueRepair(const std::shared_ptr<const State>& state, const Key& key, MirrorWrite write,
-                          std::optional<WriteResult<Record>> known);
-  static internal::RepairOutcome AttemptRepair(const State& state, const Key& key, MirrorWrite& write,
-                                               const std::optional<WriteResult<Record>>& known);
+  void ApplyAsync(Key key, std::optional<Record> record, WriteOptions options, WriteDone done);
 
-  const std::shared_ptr<const State> state_;
+  const StatePtr state_;
 };
 
 template <typename Key, typename Record>
@@ -172,34 +178,23 @@ class Migrator<Key, Record>::Builder {
   // unknown (it timed out, or the connection broke) is followed up, too.
   Builder& CurrentOld(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kOld).current, std::move(fn)); }
   Builder& CurrentNew(CurrentFn fn) { return Set(callbacks_.on(domain::Side::kNew).current, std::move(fn)); }
+  // How keys are written to the mirror journal and read back, perhaps by a later version of the service.
+  // Required with a state directory (MigratorOptions::journal). Also keeps several writes of one record apart
+  // from writes of several in the check of a slice.
+  Builder& KeyCodec(EncodeKeyFn encode, DecodeKeyFn decode) {
+    Set(callbacks_.encode_key, std::move(encode));
+    return Set(callbacks_.decode_key, std::move(decode));
+  }
   // Optional: whom a record belongs to, if a fault would hit all records of one together: the tenant of an
   // order, say. The gate then certifies by distinct tenants and counts an affected tenant once. Default: the
   // routing key, each record for itself. Don't change it in the middle of a migration.
   Builder& Subject(SubjectFn fn) { return Set(callbacks_.subject, std::move(fn)); }
   Builder& Options(MigratorOptions options) { return Set(options_, std::move(options)); }
 
-  // Errors: those of Client::Resolve; INVALID_ARGUMENT names what is missing or out of range. Call once.
-  absl::StatusOr<std::unique_ptr<Migrator>> Build() {
-    LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle migration, client_->Resolve(migration_));
-    LOCKSTEP_RETURN_IF_ERROR(internal::ValidateMigratorOptions(options_));
-    const std::pair<const char*, bool> required[] = {
-        {"RoutingKey", callbacks_.routing_key != nullptr},
-        {"ReadOld", callbacks_.on(domain::Side::kOld).read != nullptr},
-        {"ReadNew", callbacks_.on(domain::Side::kNew).read != nullptr},
-        {"WriteOld", callbacks_.on(domain::Side::kOld).write != nullptr},
-        {"MirrorToNew", callbacks_.on(domain::Side::kNew).mirror != nullptr},
-        {"Fields", callbacks_.fields != nullptr},
-    };
-    for (const auto& [name, given] : required) {
-      if (!given) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("Migrator for ", migration_, ": ", name, " is missing"));
-      }
-    }
-    auto comparisons = std::make_shared<internal::ComparisonRunner>(client_, options_);
-    return std::unique_ptr<Migrator>(new Migrator(std::make_shared<const State>(
-        State{client_, migration, options_, std::move(callbacks_), std::move(comparisons)})));
-  }
+  // Takes over what an earlier process left in the mirror journal. Errors: those of Client::Resolve;
+  // INVALID_ARGUMENT names what is missing or out of range, also for the journal; FAILED_PRECONDITION: an
+  // entry of the journal can't be decoded, or there are open ones and the journal is switched off. Call once.
+  absl::StatusOr<std::unique_ptr<Migrator>> Build();
 
  private:
   template <typename T>

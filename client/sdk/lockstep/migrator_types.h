@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "core/domain/routing_state.h"
+#include "lockstep/read_token.h"
 #include "lockstep/version_guard.h"
 
 namespace lockstep {
@@ -40,6 +42,7 @@ template <typename Record>
 struct WriteResult {
   Version version = 0;
   std::optional<Record> row;
+  ReadToken token = {};  // filled in by Migrator, for ReadOptions::after; callbacks leave it alone
 };
 
 // What a failed mirror write does to the call.
@@ -53,18 +56,45 @@ enum class MirrorFailurePolicy : uint8_t {
   kRepair,
 };
 
+// When the mirror is written.
+enum class MirrorMode : uint8_t {
+  kWriteThrough,  // before the call returns
+  // In DUAL_WRITE and SHADOW_READ after the call has returned, from a queue that holds the epoch until it is
+  // empty (ClientOptions::max_outstanding_repairs; when it is full the call writes through). From CANARY_READ
+  // on as kWriteThrough, because somebody may read the mirror. With a journal the queue survives the process;
+  // without one, what is in it is lost with the process, as repairs are.
+  kWriteBehind,
+};
+
+// Whether mirrors that are open are noted on disk, so that they are repaired after a restart.
+enum class JournalMode : uint8_t {
+  // If the client has a state directory. Needs KeyCodec, CurrentOld, and with WriteNew also CurrentNew.
+  kWhenStateDirectory,
+  // A write that is cut off between its two sides by a crash stays on one side until a verification sweep
+  // finds it.
+  kOff,
+};
+
 struct ReadOptions {
   const domain::Attributes* attributes = nullptr;  // for attribute rules; used only during the call
   absl::Time deadline = absl::InfiniteFuture();
   std::string trace_id;  // W3C trace id, for mismatch samples
   // Whom the read concerns, where that is known only with the request. Empty: as Builder::Subject says.
   std::string subject;
+  // Read your writes: the answer is at least as new as this write, although the key may be routed to the side
+  // that was its mirror and did not have it when the write returned. Such a read goes to the authoritative
+  // side, unless CurrentOld or CurrentNew shows that the mirror has it by now.
+  ReadToken after = {};
 };
 
 struct WriteOptions {
   const domain::Attributes* attributes = nullptr;
   absl::Time deadline = absl::InfiniteFuture();
   std::string idempotency_key;  // empty: one is made
+  // Gives the call up: before the authoritative write nothing is written, and a held write stops waiting.
+  // After it, the mirror counts as failed, its repair is queued, and the call says that the authoritative
+  // write stands. CANCELLED.
+  std::stop_token stop = {};
 };
 
 struct MigratorOptions {
@@ -87,6 +117,22 @@ struct MigratorOptions {
   // A failed repair waits a random time between 0 and min(max, initial * 2^attempts).
   absl::Duration repair_backoff_initial = absl::Milliseconds(50);
   absl::Duration repair_backoff_max = absl::Seconds(5);
+  MirrorMode mirror_mode = MirrorMode::kWriteThrough;
+  // Mirror writes of calls at a time; what is beyond it is shed: it isn't attempted and goes to the repair
+  // queue.
+  int max_mirrors_in_flight = 256;
+  // After so many failures in a row of mirror writes to one side, these are shed, and comparisons that would
+  // read it, too, but for one probe in each breaker_probe_interval, until one succeeds.
+  int breaker_failures = 5;
+  absl::Duration breaker_probe_interval = absl::Seconds(1);
+  // How long a write waits while the authority over its bucket is moving, at most; its own deadline may be
+  // earlier.
+  absl::Duration max_hold_wait = absl::Seconds(10);
+  JournalMode journal = JournalMode::kWhenStateDirectory;
+  // Tells apart the journal's entries of several Migrators for one migration (one for each table, say) that
+  // have other keys. At most 63 bytes. Don't change it while entries are open: they would wait for a Migrator
+  // of the old kind.
+  std::string journal_kind;
 };
 
 }  // namespace lockstep

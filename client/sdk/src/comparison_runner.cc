@@ -75,8 +75,6 @@ Side AuthoritativeSide(const ComparisonTask& task) {
                                                                                        : Side::kOld;
 }
 
-Side Other(Side side) { return side == Side::kOld ? Side::kNew : Side::kOld; }
-
 // Of the answers of the old and the new side.
 template <typename Verdict>
 Verdict Judge(const Answer& from_old, const Answer& from_new, const domain::Contract& contract) {
@@ -122,7 +120,7 @@ void ComparisonRunner::FirstPass(const std::shared_ptr<Running>& running) {
   const ComparisonTask& task = running->task;
   const Answer served{.view = task.served()};
   const Answer shadow =
-      ReadTimed(task, Other(task.served_side), options_.comparison_deadline, client_->clock());
+      ReadTimed(task, OtherSide(task.served_side), options_.comparison_deadline, client_->clock());
   const bool old_served = task.served_side == Side::kOld;
   const Answer& from_old = old_served ? served : shadow;
   const Answer& from_new = old_served ? shadow : served;
@@ -139,7 +137,7 @@ void ComparisonRunner::SettlePass(const std::shared_ptr<Running>& running) {
   // The mirror first: if it has caught up with the authoritative side in between, that is no mismatch.
   const Side authoritative_side = AuthoritativeSide(task);
   const Answer mirror =
-      ReadTimed(task, Other(authoritative_side), options_.comparison_deadline, client_->clock());
+      ReadTimed(task, OtherSide(authoritative_side), options_.comparison_deadline, client_->clock());
   const Answer authoritative =
       ReadTimed(task, authoritative_side, options_.comparison_deadline, client_->clock());
   const bool old_is_authoritative = authoritative_side == Side::kOld;
@@ -178,7 +176,7 @@ void ComparisonRunner::TimingPass(const Running& running) {
   const Side first = Draw(0.5) ? Side::kOld : Side::kNew;
   const std::optional<absl::Duration> from_first = time(first);
   if (!from_first.has_value()) return Record(running, std::nullopt);
-  const std::optional<absl::Duration> from_second = time(Other(first));
+  const std::optional<absl::Duration> from_second = time(OtherSide(first));
   if (!from_second.has_value()) return Record(running, std::nullopt);
   Record(running,
          first == Side::kOld ? TimedPair{*from_first, *from_second} : TimedPair{*from_second, *from_first});

@@ -7,8 +7,8 @@ namespace lockstep::internal {
 
 HeldWrites::HeldWrites(Executor* executor, const Clock* clock) : executor_(executor), clock_(clock) {}
 
-void HeldWrites::Park(uint64_t epoch, const std::function<uint64_t()>& current_epoch, absl::Time deadline,
-                      std::function<void(bool expired)> resume) {
+uint64_t HeldWrites::Park(uint64_t epoch, const std::function<uint64_t()>& current_epoch, absl::Time deadline,
+                          std::function<void(bool expired)> resume) {
   uint64_t id = 0;
   bool closed = false;
   {
@@ -17,11 +17,16 @@ void HeldWrites::Park(uint64_t epoch, const std::function<uint64_t()>& current_e
     closed = closed_;
     parked_.emplace(id, Parked{clock_->SinceBoot(), std::move(resume)});
   }
-  if (closed) return FinishLater(id, absl::ZeroDuration(), /*expired=*/true);
-  // Only now that ResumeAll would find it: what came before is seen here, what comes after is seen there.
-  if (current_epoch() != epoch) return FinishLater(id, absl::ZeroDuration(), /*expired=*/false);
-  if (deadline == absl::InfiniteFuture()) return;
-  FinishLater(id, std::max(deadline - clock_->Now(), absl::ZeroDuration()), /*expired=*/true);
+  if (closed) {
+    FinishLater(id, absl::ZeroDuration(), /*expired=*/true);
+  } else if (current_epoch() != epoch) {
+    // Asked only now that ResumeAll would find it: what came before is seen here, what comes after is seen
+    // there.
+    FinishLater(id, absl::ZeroDuration(), /*expired=*/false);
+  } else if (deadline != absl::InfiniteFuture()) {
+    FinishLater(id, std::max(deadline - clock_->Now(), absl::ZeroDuration()), /*expired=*/true);
+  }
+  return id;
 }
 
 void HeldWrites::FinishLater(uint64_t id, absl::Duration delay, bool expired) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/check.h"
 #include "lockstep/internal/backoff.h"
 
 namespace lockstep::internal {
@@ -63,9 +64,19 @@ void RepairQueue::Hold(const Attribution& attribution, uint64_t store_epoch) {
   ++unclaimed_[attribution.migration_index][{store_epoch, attribution.epoch}];
 }
 
-void RepairQueue::ReleaseHolds(uint32_t migration_index) {
+void RepairQueue::ReleaseHold(const Attribution& attribution, uint64_t store_epoch) {
   MutexLock lock(&mutex_);
-  unclaimed_.erase(migration_index);
+  Release(unclaimed_, attribution, store_epoch);
+}
+
+void RepairQueue::Release(std::map<uint32_t, Epochs>& held, const Attribution& attribution,
+                          uint64_t store_epoch) {
+  const auto epochs = held.find(attribution.migration_index);
+  LOCKSTEP_CHECK(epochs != held.end(), "what is released was held");
+  const auto count = epochs->second.find({store_epoch, attribution.epoch});
+  LOCKSTEP_CHECK(count != epochs->second.end(), "what is released was held");
+  if (--count->second == 0) epochs->second.erase(count);
+  if (epochs->second.empty()) held.erase(epochs);
 }
 
 void RepairQueue::BeginLocked(const Repair& repair) {
@@ -147,10 +158,7 @@ void RepairQueue::CountDroppedMirrorLocked(const Repair& mirror) {
 }
 
 void RepairQueue::EndLocked(const Repair& repair) {
-  const auto epochs = held_.find(repair.attribution.migration_index);
-  const auto count = epochs->second.find({repair.store_epoch, repair.attribution.epoch});
-  if (--count->second == 0) epochs->second.erase(count);
-  if (epochs->second.empty()) held_.erase(epochs);
+  Release(held_, repair.attribution, repair.store_epoch);
   --outstanding_;
 }
 

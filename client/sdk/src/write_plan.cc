@@ -3,10 +3,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/check.h"
 
 namespace lockstep::internal {
+namespace {
 
-absl::StatusOr<WritePlan> PlanWrite(domain::WriteMode mode, absl::string_view migration) {
+constexpr size_t kMaxJournalKindBytes = 63;
+
+}  // namespace
+
+std::optional<WritePlan> PlanWrite(domain::WriteMode mode) {
   using domain::Side;
   switch (mode) {
     case domain::WriteMode::kOldOnly:
@@ -14,16 +20,13 @@ absl::StatusOr<WritePlan> PlanWrite(domain::WriteMode mode, absl::string_view mi
     case domain::WriteMode::kOldThenNew:
       return WritePlan{Side::kOld, Side::kNew};
     case domain::WriteMode::kHeld:
-      return absl::UnavailableError(
-          absl::StrCat(migration,
-                       ": writes of this key are held while their authority moves from the old side to the "
-                       "new one; nothing was written, retry in a moment"));
+      return std::nullopt;
     case domain::WriteMode::kNewThenOld:
       return WritePlan{Side::kNew, Side::kOld};
     case domain::WriteMode::kNewOnly:
       return WritePlan{Side::kNew, std::nullopt};
   }
-  return absl::InternalError(absl::StrCat(migration, ": no such write mode"));
+  LOCKSTEP_CHECK(false, "no such write mode");
 }
 
 absl::Status ValidateMigratorOptions(const MigratorOptions& options) {
@@ -40,6 +43,14 @@ absl::Status ValidateMigratorOptions(const MigratorOptions& options) {
   if (options.repair_backoff_initial <= absl::ZeroDuration() ||
       options.repair_backoff_max < options.repair_backoff_initial) {
     return wrong("repair_backoff_initial must be positive and at most repair_backoff_max");
+  }
+  if (options.max_mirrors_in_flight < 1) return wrong("max_mirrors_in_flight must be at least 1");
+  if (options.breaker_failures < 1) return wrong("breaker_failures must be at least 1");
+  if (options.breaker_probe_interval <= absl::ZeroDuration())
+    return wrong("breaker_probe_interval must be positive");
+  if (options.max_hold_wait < absl::ZeroDuration()) return wrong("max_hold_wait must not be negative");
+  if (options.journal_kind.size() > kMaxJournalKindBytes) {
+    return wrong(absl::StrCat("journal_kind must have at most ", kMaxJournalKindBytes, " bytes"));
   }
   for (absl::Duration delay : options.settle_delays) {
     if (delay < absl::ZeroDuration()) return wrong("settle_delays must not be negative");
@@ -68,6 +79,26 @@ bool OutcomeUnknown(const absl::Status& status) {
   }
 }
 
+absl::Status HeldTooLong(absl::string_view migration, absl::Duration waited) {
+  return absl::UnavailableError(absl::StrCat(
+      migration, ": writes of this key are held while their authority moves between the sides, and after ",
+      absl::FormatDuration(waited), " this one's time was up; nothing was written, retry"));
+}
+
+namespace {
+
+std::string Stands(const MirrorFailure& failure) {
+  return absl::StrCat(failure.migration, ": the authoritative write stands (version ", failure.version,
+                      "), but its mirror to the ", domain::SideName(failure.mirror), " side ");
+}
+
+absl::string_view AboutRepair(bool queued) {
+  return queued ? "; the repair is queued"
+                : "; the repair queue is full or closed, so write again or copy the record";
+}
+
+}  // namespace
+
 absl::Status AfterMirrorFailure(const MirrorFailure& failure, const absl::Status& mirror_status,
                                 bool queued) {
   bool fail_call = false;
@@ -82,23 +113,29 @@ absl::Status AfterMirrorFailure(const MirrorFailure& failure, const absl::Status
       break;
   }
   if (!fail_call && queued) return absl::OkStatus();
-  return absl::Status(
-      mirror_status.code(),
-      absl::StrCat(failure.migration, ": the authoritative write stands (version ", failure.version,
-                   "), but its mirror to the ", domain::SideName(failure.mirror),
-                   " side failed: ", mirror_status.message(),
-                   queued ? "; the repair is queued"
-                          : "; the repair queue is full or closed, so write again or copy the record"));
+  return absl::Status(mirror_status.code(), absl::StrCat(Stands(failure), "failed: ", mirror_status.message(),
+                                                         AboutRepair(queued)));
 }
 
-bool RepairIsObsolete(const Client& client, MigrationHandle migration, absl::string_view routing_key,
-                      uint64_t generation, domain::Side authoritative) {
-  const absl::StatusOr<RouteHandle> route = client.Route(migration, routing_key);
-  if (!route.ok()) return false;
-  if (route->generation() != generation) return true;
-  const absl::StatusOr<WritePlan> plan = PlanWrite(route->decision().write_mode, route->migration());
-  if (!plan.ok()) return false;  // held: the copy still has to follow
+absl::Status AfterStop(const MirrorFailure& failure, bool queued) {
+  return absl::CancelledError(
+      absl::StrCat(Stands(failure), "was not attempted because the call was given up", AboutRepair(queued)));
+}
+
+bool MayWriteBehind(domain::Stage stage) { return stage < domain::Stage::kCanaryRead; }
+
+bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative) {
+  if (present.generation() != generation) return true;
+  const std::optional<WritePlan> plan = PlanWrite(present.decision().write_mode);
+  if (!plan.has_value()) return false;
   return plan->authoritative != authoritative || !plan->mirror.has_value();
+}
+
+bool MayLack(const RouteHandle& route, const ReadToken& after) {
+  if (after.epoch == 0 || after.mirrored || route.decision().read_side == after.authoritative) return false;
+  if (route.epoch() <= after.epoch) return true;
+  const std::optional<WritePlan> plan = PlanWrite(route.decision().write_mode);
+  return !plan.has_value() || plan->authoritative == after.authoritative;
 }
 
 }  // namespace lockstep::internal

@@ -19,7 +19,7 @@ namespace lockstep::internal {
 struct HeldWriteStats {
   uint64_t waiting = 0;
   uint64_t resumed = 0;                           // by a snapshot
-  uint64_t expired = 0;                           // by their deadline, or by Close
+  uint64_t expired = 0;                           // by their deadline, Expire or Close
   absl::Duration longest = absl::ZeroDuration();  // of those that have ended
 };
 
@@ -28,12 +28,14 @@ class HeldWrites : public std::enable_shared_from_this<HeldWrites> {
   // `executor` and `clock` must outlive it.
   HeldWrites(Executor* executor, const Clock* clock);
 
-  // Calls `resume(expired)` exactly once: on the executor, or within ResumeAll or Close, and never within
-  // this call. `epoch` is the one that holds the write and `current_epoch` says which one is in force, so
-  // that a snapshot that came in between isn't missed. `resume` only passes the word on: it doesn't do the
-  // write itself.
-  void Park(uint64_t epoch, const std::function<uint64_t()>& current_epoch, absl::Time deadline,
-            std::function<void(bool expired)> resume);
+  // Calls `resume(expired)` exactly once: on the executor, or within ResumeAll, Expire or Close, and never within
+  // this call. `epoch` is the one that holds the write and `current_epoch` says which one is in force, so that a
+  // snapshot that came in between isn't missed. `resume` only passes the word on: it doesn't do the write itself.
+  // Returns an id for Expire, never 0.
+  uint64_t Park(uint64_t epoch, const std::function<uint64_t()>& current_epoch, absl::Time deadline,
+                std::function<void(bool expired)> resume);
+  // Ends the wait of one, if it still waits, within this call.
+  void Expire(uint64_t id) { Finish(id, /*expired=*/true); }
   // A new snapshot is in force: all of them look again.
   void ResumeAll();
   // From now on everything expires at once.

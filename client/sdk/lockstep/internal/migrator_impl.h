@@ -1,16 +1,128 @@
 // The templates of migrator.h. Not included by anything else.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "core/base/status_macros.h"
+#include "lockstep/internal/migrator_build.h"
+#include "lockstep/internal/record_access.h"
+#include "lockstep/internal/write_operation.h"
 #include "lockstep/internal/write_plan.h"
 #include "lockstep/migrator.h"
 
 namespace lockstep {
+
+template <typename Key, typename Record>
+class Migrator<Key, Record>::Access final : public internal::RecordAccess {
+ public:
+  Access(StatePtr state, Key key, std::optional<WriteResult<Record>> known)
+      : state_(std::move(state)), key_(std::move(key)), known_(std::move(known)) {}
+
+  bool HasCurrent(domain::Side side) const override { return On(side).current != nullptr; }
+  bool HasMirror(domain::Side side) const override { return On(side).mirror != nullptr; }
+  bool HasKnown() const override { return known_.has_value(); }
+  absl::Status MirrorKnown(const WriteContext& to) const override {
+    return On(to.side).mirror(key_, RowOf(*known_), known_->version, to);
+  }
+  internal::CopyResult MirrorCurrent(const ReadContext& from, const WriteContext& to) const override {
+    internal::CopyResult result;
+    const absl::StatusOr<WriteResult<Record>> row = On(from.side).current(key_, from);
+    result.read = row.status();
+    result.existed = row.ok() && (row->row.has_value() || row->version != 0);
+    if (result.existed) result.mirrored = On(to.side).mirror(key_, RowOf(*row), row->version, to);
+    return result;
+  }
+  absl::StatusOr<internal::SideRow> Row(const ReadContext& from) const override {
+    internal::SideRow result;
+    if (HasCurrent(from.side)) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const WriteResult<Record> current, On(from.side).current(key_, from));
+      result.version = current.version;
+      LOCKSTEP_ASSIGN_OR_RETURN(result.fields, ViewOf(*state_, current.row));
+    } else {
+      LOCKSTEP_ASSIGN_OR_RETURN(result.fields, ViewOf(*state_, On(from.side).read(key_, from)));
+    }
+    return result;
+  }
+
+ private:
+  const SideCallbacks& On(domain::Side side) const { return state_->callbacks.on(side); }
+
+  const StatePtr state_;
+  const Key key_;
+  const std::optional<WriteResult<Record>> known_;
+};
+
+template <typename Key, typename Record>
+class Migrator<Key, Record>::Operation final : public internal::WriteOperation {
+ public:
+  // `key` and `record` (null for a delete) must live as long as the operation. `done` is null for Run.
+  Operation(StatePtr state, const Key& key, const Record* record, WriteOptions options, WriteDone done)
+      : WriteOperation(state->path, std::move(options), state->callbacks.routing_key(key)),
+        state_(std::move(state)),
+        key_(key),
+        record_(record),
+        done_(std::move(done)) {}
+
+  absl::StatusOr<WriteResult<Record>> Result(const absl::Status& status) {
+    if (!status.ok()) return status;
+    written_->token = token();
+    return *std::move(written_);
+  }
+
+ protected:
+  bool CanWrite(domain::Side side) const override { return On(side).write != nullptr; }
+  bool CanMirror(domain::Side side) const override { return On(side).mirror != nullptr; }
+  bool HasCurrent(domain::Side side) const override { return On(side).current != nullptr; }
+  absl::StatusOr<Version> WriteAuthoritative(const WriteContext& context) override {
+    LOCKSTEP_ASSIGN_OR_RETURN(written_, On(context.side).write(key_, record_, context));
+    return written_->version;
+  }
+  absl::Status WriteMirror(const WriteContext& context) override {
+    return On(context.side).mirror(key_, RowOf(*written_), written_->version, context);
+  }
+  std::string EncodedKey() const override {
+    return state_->callbacks.encode_key == nullptr ? "" : state_->callbacks.encode_key(key_);
+  }
+  std::shared_ptr<const internal::RecordAccess> MakeAccess(bool with_result) const override {
+    return std::make_shared<Access>(state_, key_, with_result ? written_ : std::nullopt);
+  }
+  void Done(const absl::Status& status) override { done_(Result(status)); }
+
+ private:
+  const SideCallbacks& On(domain::Side side) const { return state_->callbacks.on(side); }
+
+  const StatePtr state_;
+  const Key& key_;
+  const Record* const record_;
+  const WriteDone done_;
+  std::optional<WriteResult<Record>> written_;
+};
+
+template <typename Key, typename Record>
+absl::StatusOr<WriteResult<Record>> Migrator<Key, Record>::Apply(const Key& key, const Record* record,
+                                                                 const WriteOptions& options) {
+  Operation operation(state_, key, record, options, nullptr);
+  const absl::Status status = operation.Run();
+  return operation.Result(status);
+}
+
+template <typename Key, typename Record>
+void Migrator<Key, Record>::ApplyAsync(Key key, std::optional<Record> record, WriteOptions options,
+                                       WriteDone done) {
+  struct Owned {
+    Key key;
+    std::optional<Record> record;
+    std::optional<Operation> operation;
+  };
+  auto owned = std::make_shared<Owned>(Owned{std::move(key), std::move(record), std::nullopt});
+  Operation& operation = owned->operation.emplace(
+      state_, owned->key, owned->record ? &*owned->record : nullptr, std::move(options), std::move(done));
+  internal::WriteOperation::RunAsync(std::shared_ptr<internal::WriteOperation>(std::move(owned), &operation));
+}
 
 template <typename Key, typename Record>
 absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key,
@@ -19,27 +131,47 @@ absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key
   std::string routing_key = state_->callbacks.routing_key(key);
   LOCKSTEP_ASSIGN_OR_RETURN(RouteHandle route,
                             client.Route(state_->migration, routing_key, options.attributes));
-  const domain::Side side = route.decision().read_side;
-  const ReadContext context{route.epoch(), side, ReadPurpose::kServe, options.deadline};
-
+  domain::Side side = route.decision().read_side;
   const absl::Duration start = client.clock().SinceBoot();
-  absl::StatusOr<std::optional<Record>> served = state_->callbacks.on(side).read(key, context);
+  absl::StatusOr<std::optional<Record>> served;
+  bool caught_up = false;
+  if (internal::MayLack(route, options.after)) {
+    served = RowIfCaughtUp(key, route, options, &caught_up);
+    if (!caught_up) side = options.after.authoritative;
+  }
+  if (!caught_up) {
+    const ReadContext context{route.epoch(), side, ReadPurpose::kServe, options.deadline};
+    served = state_->callbacks.on(side).read(key, context);
+  }
   const absl::Duration latency = client.clock().SinceBoot() - start;
   std::string subject = options.subject;
   if (subject.empty() && state_->callbacks.subject != nullptr) subject = state_->callbacks.subject(key);
   client.telemetry().RecordRead(route.attribution(), internal::ArmOf(side), served.ok(), latency,
                                 route.SubjectNamed(subject.empty() ? routing_key : subject));
   if (route.decision().compare) {
-    Compare(key, std::move(route), std::move(routing_key), std::move(subject), options, served);
+    Compare(key, std::move(route), side, std::move(routing_key), std::move(subject), options, served);
   }
   return served;
 }
 
 template <typename Key, typename Record>
-void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, std::string routing_key,
-                                    std::string subject, const ReadOptions& options,
+std::optional<Record> Migrator<Key, Record>::RowIfCaughtUp(const Key& key, const RouteHandle& route,
+                                                           const ReadOptions& options, bool* caught_up) {
+  const domain::Side side = route.decision().read_side;
+  const CurrentFn& current = state_->callbacks.on(side).current;
+  if (current == nullptr) return std::nullopt;
+  absl::StatusOr<WriteResult<Record>> row =
+      current(key, ReadContext{route.epoch(), side, ReadPurpose::kServe, options.deadline});
+  *caught_up = row.ok() && row->version >= options.after.version;
+  return *caught_up ? std::move(row->row) : std::nullopt;
+}
+
+template <typename Key, typename Record>
+void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, domain::Side served_side,
+                                    std::string routing_key, std::string subject, const ReadOptions& options,
                                     const absl::StatusOr<std::optional<Record>>& served) {
-  if (!state_->comparisons->Admit()) {
+  // A sick side would only let it wait, and whether it is sick is not what comparisons are for.
+  if (state_->path->IsSick(internal::OtherSide(served_side)) || !state_->comparisons->Admit()) {
     state_->client->telemetry().RecordComparisonShed(route.attribution());
     return;
   }
@@ -47,7 +179,7 @@ void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, std::stri
                                 .routing_key = std::move(routing_key),
                                 .subject = std::move(subject),
                                 .trace_id = options.trace_id};
-  task.served_side = task.route.decision().read_side;
+  task.served_side = served_side;
   task.served = [state = state_, served] { return ViewOf(*state, served); };
   task.read = [state = state_, key, epoch = task.route.epoch()](domain::Side side, absl::Time deadline,
                                                                 bool convert) -> internal::SideView {
@@ -60,121 +192,42 @@ void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, std::stri
 }
 
 template <typename Key, typename Record>
-absl::StatusOr<WriteResult<Record>> Migrator<Key, Record>::Apply(const Key& key, const Record* record,
-                                                                 const WriteOptions& options) {
-  Client& client = *state_->client;
-  std::string routing_key = state_->callbacks.routing_key(key);
-  LOCKSTEP_ASSIGN_OR_RETURN(const RouteHandle route,
-                            client.Route(state_->migration, routing_key, options.attributes));
-  LOCKSTEP_ASSIGN_OR_RETURN(const internal::WritePlan plan,
-                            internal::PlanWrite(route.decision().write_mode, route.migration()));
-  const WriteFn& write_authoritative = state_->callbacks.on(plan.authoritative).write;
-  const bool can_mirror = !plan.mirror.has_value() || state_->callbacks.on(*plan.mirror).mirror != nullptr;
-  if (write_authoritative == nullptr || !can_mirror) {
-    return internal::MissingWriteCallback(route.migration(), route.stage());
-  }
-  WriteContext context{.epoch = route.epoch(),
-                       .side = plan.authoritative,
-                       .idempotency_key = options.idempotency_key.empty() ? client.NextIdempotencyKey()
-                                                                          : options.idempotency_key,
-                       .deadline = options.deadline};
-  absl::StatusOr<WriteResult<Record>> written = write_authoritative(key, record, context);
-  client.telemetry().RecordAuthoritativeWrite(route.attribution(), written.ok());
-  if (!plan.mirror.has_value()) return written;
-
-  context.side = *plan.mirror;
-  MirrorWrite mirror{route.attribution(), std::move(routing_key), plan.authoritative, std::move(context)};
-  if (!written.ok()) {
-    // The write may have happened all the same. Only the side itself can tell; if it did, the mirror must
-    // follow.
-    if (internal::OutcomeUnknown(written.status()) &&
-        state_->callbacks.on(plan.authoritative).current != nullptr) {
-      QueueRepair(state_, key, std::move(mirror), std::nullopt);
-    }
-    return written;
-  }
-  LOCKSTEP_RETURN_IF_ERROR(Mirror(key, *written, std::move(mirror), route, options.deadline));
-  return written;
-}
-
-template <typename Key, typename Record>
-absl::Status Migrator<Key, Record>::Mirror(const Key& key, const WriteResult<Record>& written,
-                                           MirrorWrite write, const RouteHandle& route,
-                                           absl::Time call_deadline) {
-  Client& client = *state_->client;
-  write.context.deadline = std::min(call_deadline, client.clock().Now() + state_->options.mirror_deadline);
-  const MirrorFn& mirror = state_->callbacks.on(write.context.side).mirror;
-  const absl::Status status = mirror(key, RowOf(written), written.version, write.context);
-  client.telemetry().RecordMirrorWrite(write.attribution,
-                                       status.ok() ? MirrorResult::kOk : MirrorResult::kFailed);
-  if (status.ok()) return status;
-  const internal::MirrorFailure failure{.migration = route.migration(),
-                                        .mirror = write.context.side,
-                                        .version = written.version,
-                                        .stage = route.stage(),
-                                        .policy = state_->options.mirror_failure};
-  const bool queued = QueueRepair(state_, key, std::move(write), written);
-  return internal::AfterMirrorFailure(failure, status, queued);
-}
-
-template <typename Key, typename Record>
-bool Migrator<Key, Record>::QueueRepair(const std::shared_ptr<const State>& state, const Key& key,
-                                        MirrorWrite write, std::optional<WriteResult<Record>> known) {
-  internal::Repair repair{.attribution = write.attribution,
-                          .backoff_initial = state->options.repair_backoff_initial,
-                          .backoff_max = state->options.repair_backoff_max,
-                          .attempt = nullptr};
-  repair.attempt = [state, key, write = std::move(write), known = std::move(known)]() mutable {
-    return AttemptRepair(*state, key, write, known);
-  };
-  return state->client->repair_queue()->Add(std::move(repair));
-}
-
-template <typename Key, typename Record>
-internal::RepairOutcome Migrator<Key, Record>::AttemptRepair(
-    const State& state, const Key& key, MirrorWrite& write, const std::optional<WriteResult<Record>>& known) {
-  Client& client = *state.client;
-  if (internal::RepairIsObsolete(client, state.migration, write.routing_key, write.attribution.generation,
-                                 write.authoritative)) {
-    return internal::RepairOutcome::kObsolete;
-  }
-  const absl::Time deadline = client.clock().Now() + state.options.mirror_deadline;
-  write.context.deadline = deadline;
-  const CurrentFn& current = state.callbacks.on(write.authoritative).current;
-  const MirrorFn& mirror = state.callbacks.on(write.context.side).mirror;
-  absl::Status status;
-  if (current != nullptr) {
-    const ReadContext context{write.attribution.epoch, write.authoritative, ReadPurpose::kRepair, deadline};
-    const absl::StatusOr<WriteResult<Record>> row = current(key, context);
-    if (!row.ok()) return internal::RepairOutcome::kRetry;
-    // A record that never was has nothing to mirror.
-    if (!row->row.has_value() && row->version == 0) return internal::RepairOutcome::kDone;
-    status = mirror(key, RowOf(*row), row->version, write.context);
-  } else {
-    // Repeating the very write that failed is as good: if the mirror has got something newer since, it
-    // ignores this.
-    status = mirror(key, RowOf(*known), known->version, write.context);
-  }
-  if (!status.ok()) return internal::RepairOutcome::kRetry;
-  client.telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kOk);
-  return internal::RepairOutcome::kDone;
-}
-
-template <typename Key, typename Record>
-void Migrator<Key, Record>::ReadAsync(Key key, ReadOptions options,
-                                      std::function<void(absl::StatusOr<std::optional<Record>>)> done) {
+void Migrator<Key, Record>::ReadAsync(Key key, ReadOptions options, ReadDone done) {
   state_->client->executor().Submit(absl::ZeroDuration(),
                                     [state = state_, key = std::move(key), options = std::move(options),
                                      done = std::move(done)] { done(Migrator(state).Read(key, options)); });
 }
 
 template <typename Key, typename Record>
-void Migrator<Key, Record>::WriteAsync(Key key, Record record, WriteOptions options,
-                                       std::function<void(absl::StatusOr<WriteResult<Record>>)> done) {
-  state_->client->executor().Submit(
-      absl::ZeroDuration(),
-      [state = state_, key = std::move(key), record = std::move(record), options = std::move(options),
-       done = std::move(done)] { done(Migrator(state).Write(key, record, options)); });
+absl::StatusOr<std::unique_ptr<Migrator<Key, Record>>> Migrator<Key, Record>::Builder::Build() {
+  using domain::Side;
+  LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle migration, client_->Resolve(migration_));
+  const SideCallbacks& old_side = callbacks_.on(Side::kOld);
+  const SideCallbacks& new_side = callbacks_.on(Side::kNew);
+  const internal::GivenCallbacks given{
+      .routing_key = callbacks_.routing_key != nullptr,
+      .read_old = old_side.read != nullptr,
+      .read_new = new_side.read != nullptr,
+      .write_old = old_side.write != nullptr,
+      .write_new = new_side.write != nullptr,
+      .mirror_to_new = new_side.mirror != nullptr,
+      .current_old = old_side.current != nullptr,
+      .current_new = new_side.current != nullptr,
+      .fields = callbacks_.fields != nullptr,
+      .key_codec = callbacks_.encode_key != nullptr && callbacks_.decode_key != nullptr};
+  LOCKSTEP_ASSIGN_OR_RETURN(internal::MirrorParts parts,
+                            internal::CheckBuild(client_, migration, migration_, options_, given));
+  const auto state = std::make_shared<const State>(
+      State{client_, migration, std::move(callbacks_),
+            std::make_shared<internal::ComparisonRunner>(client_, options_), parts.path});
+  std::vector<std::shared_ptr<Access>> records;  // of parts.left_open
+  for (const internal::JournalEntry& entry : parts.left_open) {
+    absl::StatusOr<Key> key = state->callbacks.decode_key(entry.key);
+    if (!key.ok()) return internal::UndecodableKey(migration_, parts, key.status());
+    records.push_back(std::make_shared<Access>(state, *std::move(key), std::nullopt));
+  }
+  for (size_t i = 0; i < records.size(); ++i) parts.path->Recover(parts.left_open[i], records[i]);
+  return std::unique_ptr<Migrator>(new Migrator(state));
 }
 
 }  // namespace lockstep

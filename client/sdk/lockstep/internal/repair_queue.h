@@ -81,10 +81,10 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   // What an earlier process left open. Always taken, however many there are.
   void AddRecovered(Repair repair);
 
-  // Open mirrors that nobody can work on yet (the journal of a migration whose Migrator hasn't been built):
-  // they hold their epoch and count as repairs. ReleaseHolds ends those of one migration.
+  // Open mirrors that nobody can work on yet (those of a journal, until their Migrator has been built): they
+  // hold their epoch and count as repairs. ReleaseHold ends one.
   void Hold(const Attribution& attribution, uint64_t store_epoch);
-  void ReleaseHolds(uint32_t migration_index);
+  void ReleaseHold(const Attribution& attribution, uint64_t store_epoch);
 
   // Everything that is open, repairs and queued mirrors alike.
   size_t outstanding() const;
@@ -107,6 +107,7 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   // Of one migration, (store epoch, epoch) -> how many.
   using Epochs = std::map<std::pair<uint64_t, uint64_t>, size_t>;
 
+  static void Release(std::map<uint32_t, Epochs>& held, const Attribution& attribution, uint64_t store_epoch);
   bool TakePlaceLocked(bool reserved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginLocked(const Repair& repair) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes a waiting repair of what has begun.

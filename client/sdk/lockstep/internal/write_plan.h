@@ -5,8 +5,8 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "core/domain/decision.h"
 #include "core/domain/ladder.h"
 #include "core/domain/window_stats.h"
@@ -20,14 +20,17 @@ struct WritePlan {
   std::optional<domain::Side> mirror;
 };
 
-// UNAVAILABLE for a held write.
-absl::StatusOr<WritePlan> PlanWrite(domain::WriteMode mode, absl::string_view migration);
+// Nothing for a held write.
+std::optional<WritePlan> PlanWrite(domain::WriteMode mode);
 
 // INVALID_ARGUMENT names the option that is out of range.
 absl::Status ValidateMigratorOptions(const MigratorOptions& options);
 
 // FAILED_PRECONDITION: the stage writes a side that the service gave no code for.
 absl::Status MissingWriteCallback(absl::string_view migration, domain::Stage stage);
+
+// UNAVAILABLE: the write was held until its time was up.
+absl::Status HeldTooLong(absl::string_view migration, absl::Duration waited);
 
 // Whether a write that failed with `status` may have happened all the same.
 bool OutcomeUnknown(const absl::Status& status);
@@ -43,13 +46,26 @@ struct MirrorFailure {
 // What the call answers after its mirror failed with `mirror_status`. `queued`: the repair queue took it.
 absl::Status AfterMirrorFailure(const MirrorFailure& failure, const absl::Status& mirror_status, bool queued);
 
+// The same after it was given up between its two writes: CANCELLED.
+absl::Status AfterStop(const MirrorFailure& failure, bool queued);
+
+// Whether mirrors may be written after the call has returned: nobody reads them yet.
+bool MayWriteBehind(domain::Stage stage);
+
 // A repair of a write with this authoritative side no longer matters: the migration has restarted or now
-// writes otherwise. While that can't be told (the client is shutting down), it matters.
-bool RepairIsObsolete(const Client& client, MigrationHandle migration, absl::string_view routing_key,
-                      uint64_t generation, domain::Side authoritative);
+// writes otherwise. While writes of the key are held, it matters.
+bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative);
+
+// Whether the side that `route` reads may lack the write of `after`. If its authority has moved since, it
+// can't: the fence has waited for the mirror.
+bool MayLack(const RouteHandle& route, const ReadToken& after);
 
 inline domain::Arm ArmOf(domain::Side side) {
   return side == domain::Side::kNew ? domain::Arm::kNew : domain::Arm::kOld;
+}
+
+inline domain::Side OtherSide(domain::Side side) {
+  return side == domain::Side::kOld ? domain::Side::kNew : domain::Side::kOld;
 }
 
 }  // namespace lockstep::internal

@@ -1,0 +1,199 @@
+#include "lockstep/internal/mirror_path.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace lockstep::internal {
+
+MirrorPath::MirrorPath(Client* client, MigrationHandle migration, const MigratorOptions& options,
+                       std::shared_ptr<MirrorJournal> journal)
+    : client_(client),
+      migration_(migration),
+      options_(options),
+      journal_(std::move(journal)),
+      gate_(options.breaker_failures, options.breaker_probe_interval, options.max_mirrors_in_flight) {}
+
+absl::StatusOr<OpenMirror> MirrorPath::Begin(const MirrorWrite& write, std::string key) {
+  OpenMirror open;
+  if (journal_ == nullptr) return open;
+  if (!client_->repair_queue()->Reserve()) {
+    return absl::ResourceExhaustedError(
+        "nothing was written: so many mirrors are open (ClientOptions::max_outstanding_repairs), or the "
+        "client is "
+        "shutting down, that this one could not be followed up; retry when the mirror keeps up");
+  }
+  JournalEntry entry{.generation = write.attribution.generation,
+                     .epoch = write.attribution.epoch,
+                     .contract_revision = write.attribution.contract_revision,
+                     .store_epoch = write.store_epoch,
+                     .authoritative = write.authoritative,
+                     .kind = options_.journal_kind,
+                     .routing_key = write.routing_key,
+                     .key = std::move(key),
+                     .idempotency_key = write.idempotency_key};
+  const absl::StatusOr<uint64_t> id = journal_->Note(std::move(entry));
+  if (!id.ok()) {
+    client_->repair_queue()->Unreserve();
+    const absl::StatusCode code =
+        absl::IsInvalidArgument(id.status()) ? id.status().code() : absl::StatusCode::kUnavailable;
+    return absl::Status(code,
+                        absl::StrCat("nothing was written, because the mirror journal could not note it: ",
+                                     id.status().message()));
+  }
+  open.journal_id = *id;
+  return open;
+}
+
+void MirrorPath::End(const OpenMirror& open) {
+  if (!open.journal_id.has_value()) return;
+  Strike(open);
+  client_->repair_queue()->Unreserve();
+}
+
+void MirrorPath::Strike(const OpenMirror& open) {
+  if (open.journal_id.has_value()) journal_->Strike(*open.journal_id);
+}
+
+void MirrorPath::MarkCounted(const OpenMirror& open) {
+  if (open.journal_id.has_value()) journal_->MarkCounted(*open.journal_id);
+}
+
+absl::Time MirrorPath::MirrorDeadline(absl::Time call_deadline) const {
+  return client_->WriteDeadline(std::min(call_deadline, client_->clock().Now() + options_.mirror_deadline));
+}
+
+absl::Status MirrorPath::Attempt(const MirrorWrite& write, absl::Time call_deadline,
+                                 const std::function<absl::Status(const WriteContext&)>& mirror) {
+  const absl::Status admitted = gate_.Enter(write.mirror(), client_->clock().SinceBoot());
+  if (!admitted.ok()) {
+    client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kShed);
+    return admitted;
+  }
+  const absl::Status status = mirror(write.Context(MirrorDeadline(call_deadline)));
+  gate_.Leave(write.mirror(), status, client_->clock().SinceBoot());
+  client_->telemetry().RecordMirrorWrite(write.attribution,
+                                         status.ok() ? MirrorResult::kOk : MirrorResult::kFailed);
+  return status;
+}
+
+internal::Repair MirrorPath::RepairOf(const OpenMirror& open, const MirrorWrite& write,
+                                      std::shared_ptr<const RecordAccess> record) {
+  internal::Repair repair;
+  repair.attribution = write.attribution;
+  repair.store_epoch = write.store_epoch;
+  repair.backoff_initial = options_.repair_backoff_initial;
+  repair.backoff_max = options_.repair_backoff_max;
+  repair.attempt = [path = shared_from_this(), open, write, record = std::move(record)] {
+    const RepairOutcome outcome = path->AttemptRepair(write, *record);
+    if (outcome != RepairOutcome::kRetry) path->Strike(open);
+    return outcome;
+  };
+  return repair;
+}
+
+bool MirrorPath::Repair(const OpenMirror& open, const MirrorWrite& write,
+                        std::shared_ptr<const RecordAccess> record) {
+  const bool queued = client_->repair_queue()->Add(RepairOf(open, write, std::move(record)),
+                                                   /*reserved=*/open.journal_id.has_value());
+  if (queued) MarkCounted(open);
+  return queued || open.journal_id.has_value();
+}
+
+bool MirrorPath::WriteBehind(const OpenMirror& open, const MirrorWrite& write,
+                             std::shared_ptr<const RecordAccess> record) {
+  internal::Repair mirror = RepairOf(open, write, record);
+  mirror.attempt = [path = shared_from_this(), open, write, record = std::move(record),
+                    repair = std::move(mirror.attempt), is_first = true]() mutable {
+    if (!std::exchange(is_first, false)) return repair();
+    const RepairOutcome outcome = path->AttemptQueued(write, *record);
+    if (outcome != RepairOutcome::kRetry) path->Strike(open);
+    return outcome;
+  };
+  mirror.on_failure = [path = shared_from_this(), open] { path->MarkCounted(open); };
+  return client_->repair_queue()->AddMirror(std::move(mirror), /*reserved=*/open.journal_id.has_value());
+}
+
+void MirrorPath::Recover(const JournalEntry& entry, std::shared_ptr<const RecordAccess> record) {
+  if (!journal_->Claim(entry.id)) return;
+  const MirrorWrite write{.attribution = AttributionOf(entry, migration_.index()),
+                          .store_epoch = entry.store_epoch,
+                          .routing_key = entry.routing_key,
+                          .authoritative = entry.authoritative,
+                          .idempotency_key = entry.idempotency_key};
+  const OpenMirror open{entry.id};
+  internal::Repair repair = RepairOf(open, write, std::move(record));
+  repair.counted = entry.counted;
+  client_->repair_queue()->AddRecovered(std::move(repair));
+  client_->repair_queue()->ReleaseHold(write.attribution, write.store_epoch);
+  MarkCounted(open);
+}
+
+RepairOutcome MirrorPath::AttemptQueued(const MirrorWrite& write, const RecordAccess& record) {
+  const absl::StatusOr<RouteHandle> present = client_->Route(migration_, write.routing_key);
+  if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
+    return RepairOutcome::kObsolete;
+  }
+  const absl::Status may_write = present.ok() ? client_->CheckMayWrite(*present) : client_->CheckMayWrite();
+  if (!may_write.ok()) {
+    client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kShed);
+    return RepairOutcome::kRetry;
+  }
+  const absl::Status status = Attempt(write, absl::InfiniteFuture(), [&](const WriteContext& context) {
+    return record.MirrorKnown(context);
+  });
+  return status.ok() ? RepairOutcome::kDone : RepairOutcome::kRetry;
+}
+
+RepairOutcome MirrorPath::AttemptRepair(const MirrorWrite& write, const RecordAccess& record) {
+  // Held to the end: what is in force now must not be given up before the mirror write has ended, or it could
+  // come after the authority has moved.
+  const absl::StatusOr<RouteHandle> present = client_->Route(migration_, write.routing_key);
+  if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
+    return RepairOutcome::kObsolete;
+  }
+  // Whoever gave its lease up is not waited for: a late mirror might meet versions that the other side minted
+  // since.
+  const absl::Status may_write = present.ok() ? client_->CheckMayWrite(*present) : client_->CheckMayWrite();
+  if (!may_write.ok()) return RepairOutcome::kRetry;
+  const Clock& clock = client_->clock();
+  if (!gate_.Enter(write.mirror(), clock.SinceBoot()).ok()) return RepairOutcome::kRetry;
+
+  const WriteContext to = write.Context(MirrorDeadline(absl::InfiniteFuture()));
+  CopyResult copy{.existed = true};
+  if (record.HasCurrent(write.authoritative)) {
+    const ReadContext from{write.attribution.epoch, write.authoritative, ReadPurpose::kRepair, to.deadline};
+    copy = record.MirrorCurrent(from, to);
+  } else {
+    // Repeating the very write that failed is as good: if the mirror has got something newer since, it
+    // ignores this.
+    copy.mirrored = record.MirrorKnown(to);
+  }
+  // Without a row to mirror nothing was learnt of the mirror.
+  const bool tried = copy.read.ok() && copy.existed;
+  gate_.Leave(write.mirror(), tried ? copy.mirrored : absl::CancelledError(), clock.SinceBoot());
+  if (!copy.read.ok() || !copy.mirrored.ok()) return RepairOutcome::kRetry;
+  if (copy.existed) client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kOk);
+  return RepairOutcome::kDone;
+}
+
+void MirrorPath::NoteForSliceCheck(const MirrorWrite& write, absl::string_view identity,
+                                   std::shared_ptr<const RecordAccess> record) {
+  const std::string tail = identity.empty()
+                               ? absl::StrCat("#", anonymous_records_.fetch_add(1, std::memory_order_relaxed))
+                               : std::string(identity);
+  NotedRecord noted;
+  noted.bucket = write.bucket;
+  noted.identity =
+      absl::StrCat(options_.journal_kind, "/", write.routing_key.size(), "/", write.routing_key, tail);
+  noted.settle_delays = options_.settle_delays;
+  noted.check = [client = client_, migration = migration_, write, record = std::move(record),
+                 timeout = options_.mirror_deadline](bool repair) {
+    return CheckRecord(*client, migration, write, *record, timeout, repair);
+  };
+  client_->slice_checker().Note(migration_.index(), std::move(noted));
+}
+
+}  // namespace lockstep::internal
