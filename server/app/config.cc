@@ -70,7 +70,7 @@ absl::Duration ToDuration(const std::string& text) {
 absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* argv) {
   ParsedCommandLine parsed;
   Config& config = parsed.config;
-  std::string gate_interval = "1s", drain_timeout = "10s", remote_valid_for = "5s";
+  std::string gate_interval = "1s", drain_timeout = "10s", remote_valid_for = "5s", max_stream_age = "30m";
   const std::map<std::string, StoreKind> stores = {{"rocksdb", StoreKind::kRocksDb},
                                                    {"memory", StoreKind::kMemory}};
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
@@ -122,6 +122,19 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
       ->envname("LOCKSTEP_DRAIN_TIMEOUT")
       ->check(CheckDuration)
       ->capture_default_str();
+  app.add_option("--max-enrolments-per-second", config.max_enrolments_per_second,
+                 "Instances that may enrol in a second; more are told to come a little later")
+      ->envname("LOCKSTEP_MAX_ENROLMENTS_PER_SECOND")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  app.add_option("--max-stream-age", max_stream_age, "Instances are asked to reconnect after this long")
+      ->envname("LOCKSTEP_MAX_STREAM_AGE")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_flag("--restored-from-backup", config.restored_from_backup,
+               "Give this once, when the data directory was restored from a backup: instances that have seen "
+               "more than the backup follow it again")
+      ->envname("LOCKSTEP_RESTORED_FROM_BACKUP");
   app.add_option("--remote-valid-for", remote_valid_for, "How long a unary routing decision may be acted on")
       ->envname("LOCKSTEP_REMOTE_VALID_FOR")
       ->check(CheckDuration)
@@ -146,6 +159,7 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
   }
   config.gate_interval = ToDuration(gate_interval);
   config.drain_timeout = ToDuration(drain_timeout);
+  config.max_stream_age = ToDuration(max_stream_age);
   config.remote_valid_for = ToDuration(remote_valid_for);
   return parsed;
 }

@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Config& config) {
 engine::EngineOptions EngineOptionsOf(const Config& config) {
   engine::EngineOptions options;
   options.registry.remote_decision_validity = config.remote_valid_for;
+  options.registry.new_store_epoch = config.restored_from_backup;
   return options;
 }
 
@@ -110,7 +111,10 @@ class Server::Impl {
  private:
   absl::Status StartGrpc() {
     migrations_ = std::make_unique<service::MigrationServiceImpl>(&engine_, pool_.get());
-    routing_ = std::make_unique<service::RoutingServiceImpl>(&engine_, pool_.get());
+    routing_ = std::make_unique<service::RoutingServiceImpl>(
+        &engine_, pool_.get(), SystemClock::Get(),
+        service::RoutingServiceOptions{.max_enrolments_per_second = config_.max_enrolments_per_second,
+                                       .max_stream_age = config_.max_stream_age});
     telemetry_ = std::make_unique<service::TelemetryServiceImpl>(&engine_, SystemClock::Get());
     gate_ = std::make_unique<service::GateServiceImpl>(&engine_, pool_.get(), SystemClock::Get());
 

@@ -9,7 +9,8 @@ namespace lockstep::engine {
 
 Engine::Engine(store::Store* store, const store::RecordCodec* codec, const Clock* clock, uint64_t seed,
                EngineOptions options)
-    : store_(store, clock),
+    : clock_(clock),
+      store_(store, clock),
       instances_(&store_, codec, clock),
       registry_(&store_, codec, clock, seed, &instances_, &hub_, options.registry),
       telemetry_(&store_, codec, clock, &registry_, options.telemetry),
@@ -32,6 +33,7 @@ void Engine::Stop() {
 }
 
 absl::Status Engine::Tick() {
+  instances_.ExpireLeases();
   absl::Status first = gate_.Tick();
   first.Update(registry_.PublishAllPossible());
   first.Update(instances_.Flush());
@@ -44,16 +46,34 @@ absl::Status Engine::health() const {
   return store_.health();  // enrolments are committed too
 }
 
-absl::StatusOr<InstanceStream> Engine::Enrol(const EnrolRequest& request, std::function<void()> wake) {
-  InstanceStream stream;
-  LOCKSTEP_ASSIGN_OR_RETURN(stream.connection, registry_.Enrol(request));
-  stream.subscription = hub_.Subscribe(request.migrations, std::move(wake));
-  return stream;
+absl::Status Engine::Accept(const std::string& instance_id, ConnectionId connection,
+                            const domain::Snapshot& snapshot) {
+  std::map<std::string, uint64_t> epochs;
+  std::map<std::string, absl::Duration> delays;
+  const absl::Duration now = clock_->SinceBoot();
+  for (const domain::MigrationRouting& migration : snapshot.migrations) {
+    epochs[migration.name] = migration.state.epoch;
+    const auto published = registry_.PublishedSince(migration.name, migration.state.epoch);
+    if (!published) continue;  // overtaken by a newer one, or read from disk after a restart
+    delays[migration.name] = now - published->since;
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<std::string> fresh,
+                            instances_.Accept(instance_id, connection, epochs, delays));
+  for (const std::string& migration : fresh) {
+    const auto published = registry_.PublishedSince(migration, epochs.at(migration));
+    if (published && published->urgent) rollback_propagation_.Add(now - published->since);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Engine::Acknowledge(const std::string& instance_id, ConnectionId connection,
-                                 const std::map<std::string, uint64_t>& held) {
+                                 const std::map<std::string, uint64_t>& held,
+                                 const std::vector<domain::SliceCheck>& slice_checks) {
   LOCKSTEP_RETURN_IF_ERROR(registry_.CheckHeld(held));
+  // Before the acknowledgement counts: what was found may forbid what it would make possible.
+  for (const domain::SliceCheck& check : slice_checks) {
+    LOCKSTEP_RETURN_IF_ERROR(registry_.ApplySliceCheck(instance_id, check));
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<std::string> raised,
                             instances_.Acknowledge(instance_id, connection, held));
   // The acknowledgement stands whatever becomes of a publish: the next tick tries again.
@@ -98,7 +118,17 @@ EngineMetrics Engine::Metrics() const {
     for (const domain::FieldRule& field : migration.contract.fields)
       one.declared_fields.push_back(field.path);
     for (const InstanceView& instance : instances_.List(migration.name)) {
-      ++(instance.connected ? one.instances.connected : one.instances.disconnected);
+      switch (instance.lease) {
+        case LeaseState::kLive:
+          ++one.instances.connected;
+          break;
+        case LeaseState::kDisconnected:
+          ++one.instances.disconnected;
+          break;
+        case LeaseState::kExpired:
+          ++one.instances.expired;
+          break;
+      }
     }
     one.fence_waiting_instances = view->waiting.size();
     one.gate = view->gate;
@@ -109,6 +139,7 @@ EngineMetrics Engine::Metrics() const {
   metrics.telemetry = telemetry_.counters();
   metrics.gate = gate_.counters();
   metrics.store_commits = store_.commit_durations();
+  metrics.rollback_propagation = rollback_propagation_.Read();
   metrics.store_revision = store_.revision();
   return metrics;
 }

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/clock.h"
+#include "server/engine/duration_histogram.h"
 #include "server/engine/gate_loop.h"
 #include "server/engine/instance_table.h"
 #include "server/engine/measured_store.h"
@@ -57,13 +58,8 @@ struct EngineMetrics {
   TelemetryCounters telemetry;
   GateCounters gate;
   DurationCounts store_commits;
+  DurationCounts rollback_propagation;
   uint64_t store_revision = 0;
-};
-
-// An instance's stream: its enrolment over one connection and its slot for snapshots.
-struct InstanceStream {
-  ConnectionId connection = 0;
-  std::unique_ptr<Subscription> subscription;
 };
 
 // Thread-safe except for Start and Stop.
@@ -82,17 +78,21 @@ class Engine {
   // engine is destroyed. Fine to call twice.
   void Stop();
 
-  // Once a second: the gate, publishes that waited for remote decisions to expire, acknowledgements to disk.
+  // Once a second: leases, the gate, publishes that waited for something to expire, holds that took too long,
+  // acknowledgements to disk.
   absl::Status Tick();
 
   // OK, or why the process has to be restarted: a commit's outcome is unknown. For readiness.
   absl::Status health() const;
 
-  // Enrols and subscribes; for `wake` see SnapshotHub::Subscribe. Errors: Registry::Enrol.
-  absl::StatusOr<InstanceStream> Enrol(const EnrolRequest& request, std::function<void()> wake);
-  // As on InstanceTable; and publishes what thereby becomes possible.
+  // What an instance says over its connection; see InstanceSession, which is how it does so. As on
+  // InstanceTable; and publishes what thereby becomes possible.
   absl::Status Acknowledge(const std::string& instance_id, ConnectionId connection,
-                           const std::map<std::string, uint64_t>& held);
+                           const std::map<std::string, uint64_t>& held,
+                           const std::vector<domain::SliceCheck>& slice_checks);
+  // The snapshot is in force.
+  absl::Status Accept(const std::string& instance_id, ConnectionId connection,
+                      const domain::Snapshot& snapshot);
   absl::Status Leave(const std::string& instance_id, ConnectionId connection);
 
   // Deletes the migration and everything reported about it.
@@ -107,12 +107,14 @@ class Engine {
   GateLoop& gate() { return gate_; }
 
  private:
+  const Clock* const clock_;
   MeasuredStore store_;
   InstanceTable instances_;
   SnapshotHub hub_;
   Registry registry_;
   Telemetry telemetry_;
   GateLoop gate_;
+  DurationHistogram rollback_propagation_;
 };
 
 }  // namespace lockstep::engine

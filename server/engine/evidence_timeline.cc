@@ -20,8 +20,12 @@ bool Restarts(const domain::DecisionRecord& record) {
 
 }  // namespace
 
-bool IsUpdate(absl::string_view action) {
-  return action == kActionUpdate || action == kActionUpdatePlan || action == kActionUpdateContract;
+bool BeginsStep(absl::string_view action) {
+  for (const absl::string_view other : {kActionUpdate, kActionUpdatePlan, kActionUpdateContract, kActionSlice,
+                                        kActionRelease, kActionDrill}) {
+    if (action == other) return false;
+  }
+  return true;
 }
 
 void EvidenceTimeline::Add(const domain::DecisionRecord& record) {
@@ -39,7 +43,7 @@ void EvidenceTimeline::Add(const domain::DecisionRecord& record) {
     generation_ = record.after.generation;
     first_epoch_ = record.after.epoch;
     segments_ = {segment};
-  } else if (record.after.epoch != record.before.epoch && !IsUpdate(record.action)) {
+  } else if (record.after.epoch != record.before.epoch && BeginsStep(record.action)) {
     segments_.push_back(segment);
   }
 }

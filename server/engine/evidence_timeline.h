@@ -34,8 +34,15 @@ inline constexpr char kActionUpdate[] = "update";
 inline constexpr char kActionUpdatePlan[] = "update_plan";
 inline constexpr char kActionUpdateContract[] = "update_contract";
 
-// Whether `action` is one of them. An edit may publish a new epoch, but begins no step.
-bool IsUpdate(absl::string_view action);
+// Actions of decision records for what the fence publishes: a goal that is reached, a hop on the way, the end
+// of a hold that took too long. And a drill.
+inline constexpr char kActionPublish[] = "publish";
+inline constexpr char kActionSlice[] = "slice";
+inline constexpr char kActionRelease[] = "release";
+inline constexpr char kActionDrill[] = "drill";
+
+// Whether `action` begins a step if it publishes a new epoch. Edits, drills and hops do not.
+bool BeginsStep(absl::string_view action);
 
 // A value.
 class EvidenceTimeline {

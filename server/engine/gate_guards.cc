@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/domain/ladder.h"
+#include "core/domain/transition.h"
 
 namespace lockstep::engine {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 constexpr char kExpectedInstances[] = "expected_instances";
 constexpr char kUnexpectedInstance[] = "unexpected_instance";
 constexpr char kSilentInstance[] = "silent_instance";
+constexpr char kMirrorBacklog[] = "mirror_backlog";
 
 // Sentences name so many instances; people find the others with `lockstep instance list`.
 constexpr size_t kNamedInstances = 3;
@@ -95,6 +97,28 @@ void AddSilenceGuard(const domain::Migration& migration, const std::vector<Repor
   guards->push_back({kSilentInstance, std::move(sentence)});
 }
 
+// Readers of the new side must find there what was acknowledged.
+void AddBacklogGuard(const std::vector<ReportingInstance>& instances, std::vector<domain::Guard>* guards) {
+  std::vector<const InstanceView*> behind;
+  for (const ReportingInstance& one : instances) {
+    if (one.instance.status.repairs + one.instance.status.queued_mirrors > 0) behind.push_back(&one.instance);
+  }
+  if (behind.empty()) return;
+  guards->push_back(
+      {kMirrorBacklog, absl::StrCat("acknowledged writes are not on the new side yet, of ", NameSome(behind),
+                                    ": ", domain::DescribeStatus(behind[0]->status), ".")});
+}
+
+// A gate can't lift them, and the transition would be refused.
+void AddPinsGuard(const domain::Migration& migration, int step, std::vector<domain::Guard>* guards) {
+  const auto next = static_cast<size_t>(step) + 1;
+  if (next >= migration.plan.steps.size() || migration.plan.steps[next].stage != domain::Stage::kCutover)
+    return;
+  domain::RoutingState cutover = domain::TargetState(migration, domain::Stage::kCutover, 0);
+  const absl::Status valid = domain::ValidateRoutingState(cutover);
+  if (!valid.ok()) guards->push_back({"pins_to_old", absl::StrCat(valid.message(), ".")});
+}
+
 }  // namespace
 
 std::vector<domain::Guard> TrafficGuards(const GateSubject& subject, absl::Time last_comparison,
@@ -107,6 +131,7 @@ std::vector<domain::Guard> TrafficGuards(const GateSubject& subject, absl::Time 
                                          " is committed and waits for instances that may still act on "
                                          "an earlier state.")});
   }
+  AddPinsGuard(migration, StepOf(subject), &guards);
   // Loss of telemetry is not clean. Without checks nothing is expected of it.
   const auto step = static_cast<size_t>(StepOf(subject));
   const bool expected = domain::LadderRowOf(migration.published.stage).compares &&
@@ -125,14 +150,17 @@ std::vector<domain::Guard> InstanceGuards(const GateSubject& subject,
                                           const std::vector<ReportingInstance>& instances, absl::Time now) {
   const domain::Migration& migration = *subject.migration;
   std::vector<domain::Guard> guards;
-  if (ReadsMoveNext(migration.plan, StepOf(subject))) AddExpectationGuards(migration, instances, &guards);
+  const bool reads_move = ReadsMoveNext(migration.plan, StepOf(subject));
+  if (reads_move) AddExpectationGuards(migration, instances, &guards);
+  if (reads_move && migration.published.stage < domain::Stage::kCanaryRead)
+    AddBacklogGuard(instances, &guards);
   AddSilenceGuard(migration, instances, now, &guards);
   return guards;
 }
 
 bool IsInstanceGuard(const domain::Guard& guard) {
   return guard.name == kExpectedInstances || guard.name == kUnexpectedInstance ||
-         guard.name == kSilentInstance;
+         guard.name == kSilentInstance || guard.name == kMirrorBacklog;
 }
 
 }  // namespace lockstep::engine

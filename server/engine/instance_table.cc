@@ -45,6 +45,27 @@ std::map<std::string, uint64_t> RecordsAtEnrolment(const EnrolRequest& request,
   return records;
 }
 
+absl::Status InstanceNotFound(absl::string_view migration, absl::string_view instance_id) {
+  return WithErrorInfo(
+      absl::NotFoundError(absl::StrCat("no instance '", instance_id, "' is enrolled for ", migration,
+                                       "; `lockstep instance list` shows those that are")),
+      {.reason = "INSTANCE_NOT_FOUND",
+       .metadata = {{"migration", std::string(migration)}, {"instance", std::string(instance_id)}},
+       .field_violations = {},
+       .precondition_violations = {}});
+}
+
+uint64_t RecordedEpoch(const domain::Enrolment& enrolment, absl::string_view migration) {
+  const auto recorded = enrolment.acknowledged_epochs.find(std::string(migration));
+  return recorded == enrolment.acknowledged_epochs.end() ? 0 : recorded->second;
+}
+
+template <typename Map>
+uint64_t EpochIn(const Map& epochs, absl::string_view migration) {
+  const auto found = epochs.find(migration);
+  return found == epochs.end() ? 0 : found->second;
+}
+
 }  // namespace
 
 InstanceTable::InstanceTable(store::Store* store, const store::RecordCodec* codec, const Clock* clock)
@@ -65,8 +86,10 @@ absl::Status InstanceTable::Recover() {
         row.enrolment = *std::move(enrolment);
         row.written_version = row.version;
         row.last_seen = clock_->Now();
-        std::string id = row.enrolment.instance_id;
-        rows_.insert_or_assign(std::move(id), std::move(row));
+        row.heard_at = clock_->SinceBoot();
+        const std::string id = row.enrolment.instance_id;
+        AddToIndex(id, row);
+        rows_.insert_or_assign(id, std::move(row));
         return true;
       }));
   return damage;
@@ -76,19 +99,23 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
                                   const std::map<std::string, uint64_t>& published) {
   MutexLock lock(&mutex_);
   Row& row = rows_[request.instance_id];
+  RemoveFromIndex(request.instance_id, row);
   domain::Enrolment enrolment;
   enrolment.instance_id = request.instance_id;
   enrolment.service = request.service;
   enrolment.version = request.version;
   enrolment.migrations = request.migrations;
   enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, published);
+  enrolment.lease_ttl = request.lease_ttl;
+  enrolment.lease_policy = request.lease_policy;
   const absl::Time now = clock_->Now();
   const bool is_new = row.enrolment.instance_id.empty();
   enrolment.enrolled_at = is_new ? now : row.enrolment.enrolled_at;
-  const bool same = !is_new && enrolment.service == row.enrolment.service &&
-                    enrolment.version == row.enrolment.version &&
-                    enrolment.migrations == row.enrolment.migrations &&
-                    enrolment.acknowledged_epochs == row.enrolment.acknowledged_epochs;
+  const bool same =
+      !is_new && enrolment.service == row.enrolment.service && enrolment.version == row.enrolment.version &&
+      enrolment.migrations == row.enrolment.migrations && enrolment.lease_ttl == row.enrolment.lease_ttl &&
+      enrolment.lease_policy == row.enrolment.lease_policy &&
+      enrolment.acknowledged_epochs == row.enrolment.acknowledged_epochs;
   if (!same) {
     row.enrolment = std::move(enrolment);
     ++row.version;
@@ -96,8 +123,14 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   row.connected = true;
   row.connection = next_connection_++;
   row.sent_epochs.clear();
+  row.accepted_epochs.clear();
+  row.accept_delays.clear();
   row.last_seen = now;
+  row.heard_at = clock_->SinceBoot();
+  row.passed_by = false;
+  row.status = {};
   row.last_nack.clear();
+  AddToIndex(request.instance_id, row);
   return row.connection;
 }
 
@@ -125,34 +158,58 @@ void InstanceTable::NoteSent(const std::string& instance_id, ConnectionId connec
 absl::StatusOr<std::vector<std::string>> InstanceTable::Acknowledge(
     const std::string& instance_id, ConnectionId connection, const std::map<std::string, uint64_t>& held) {
   MutexLock lock(&mutex_);
-  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, FindConnected(instance_id, connection));
-  row->last_seen = clock_->Now();
+  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, Hear(instance_id, connection));
   row->last_nack.clear();
   std::vector<std::string> raised;
-  for (auto& [migration, recorded] : row->enrolment.acknowledged_epochs) {
+  for (const auto& [migration, recorded] : row->enrolment.acknowledged_epochs) {
     const auto acknowledged = held.find(migration);
-    if (acknowledged == held.end() || acknowledged->second <= recorded) continue;
-    recorded = acknowledged->second;
-    raised.push_back(migration);
+    if (acknowledged != held.end() && acknowledged->second > recorded) raised.push_back(migration);
   }
-  if (!raised.empty()) ++row->version;
+  if (raised.empty()) return raised;
+  RemoveFromIndex(instance_id, *row);
+  for (const std::string& migration : raised)
+    row->enrolment.acknowledged_epochs[migration] = held.at(migration);
+  AddToIndex(instance_id, *row);
+  ++row->version;
   return raised;
 }
 
 absl::Status InstanceTable::Nack(const std::string& instance_id, ConnectionId connection,
                                  std::string reason) {
   MutexLock lock(&mutex_);
-  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, FindConnected(instance_id, connection));
-  row->last_seen = clock_->Now();
+  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, Hear(instance_id, connection));
   row->last_nack = std::move(reason);
   return absl::OkStatus();
 }
 
-absl::Status InstanceTable::Heartbeat(const std::string& instance_id, ConnectionId connection) {
+absl::Status InstanceTable::Heartbeat(const std::string& instance_id, ConnectionId connection,
+                                      const domain::InstanceStatus& status) {
   MutexLock lock(&mutex_);
-  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, FindConnected(instance_id, connection));
-  row->last_seen = clock_->Now();
+  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, Hear(instance_id, connection));
+  row->status = status;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> InstanceTable::Accept(
+    const std::string& instance_id, ConnectionId connection, const std::map<std::string, uint64_t>& epochs,
+    const std::map<std::string, absl::Duration>& delays) {
+  MutexLock lock(&mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, Hear(instance_id, connection));
+  row->last_nack.clear();
+  std::vector<std::string> fresh;
+  for (const auto& [migration, epoch] : epochs) {
+    uint64_t& accepted = row->accepted_epochs[migration];
+    if (accepted == epoch) continue;
+    if (accepted != 0) fresh.push_back(migration);  // the first one says nothing of how fast it follows
+    accepted = epoch;
+    const auto delay = delays.find(migration);
+    if (delay == delays.end()) {
+      row->accept_delays.erase(migration);
+    } else {
+      row->accept_delays[migration] = delay->second;
+    }
+  }
+  return fresh;
 }
 
 void InstanceTable::Disconnected(const std::string& instance_id, ConnectionId connection) {
@@ -178,6 +235,7 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Leave(const std::string&
   MutexLock lock(&mutex_);
   const auto row = rows_.find(instance_id);
   if (row->second.connection == connection) {
+    RemoveFromIndex(instance_id, row->second);
     rows_.erase(row);
   } else {
     // It has enrolled anew in the meantime: that enrolment has to be written whatever it looks like.
@@ -186,57 +244,156 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Leave(const std::string&
   return migrations;
 }
 
+InstanceView InstanceTable::ViewOf(absl::string_view migration, const std::string& instance_id,
+                                   const Row& row) const {
+  InstanceView view;
+  view.instance_id = instance_id;
+  view.service = row.enrolment.service;
+  view.version = row.enrolment.version;
+  view.connected = row.connected;
+  view.sent_epoch = EpochIn(row.sent_epochs, migration);
+  view.acknowledged_epoch = RecordedEpoch(row.enrolment, migration);
+  view.enrolled_at = row.enrolment.enrolled_at;
+  view.last_seen = row.last_seen;
+  view.last_nack = row.last_nack;
+  const bool over = row.passed_by || LeaseOver(row, clock_->SinceBoot());
+  view.lease = over ? LeaseState::kExpired : row.connected ? LeaseState::kLive : LeaseState::kDisconnected;
+  view.lease_policy = row.enrolment.lease_policy;
+  view.lease_expires_at = row.last_seen + row.enrolment.lease_ttl;
+  view.passed_by = row.passed_by;
+  view.status = row.status;
+  view.accepted_epoch = EpochIn(row.accepted_epochs, migration);
+  if (const auto delay = row.accept_delays.find(migration); delay != row.accept_delays.end()) {
+    view.accept_delay = delay->second;
+  }
+  return view;
+}
+
 std::vector<InstanceView> InstanceTable::List(absl::string_view migration) const {
   std::vector<InstanceView> views;
   MutexLock lock(&mutex_);
-  for (const auto& [id, row] : rows_) {
-    if (!EnrolledFor(row.enrolment, migration)) continue;
-    InstanceView view;
-    view.instance_id = id;
-    view.service = row.enrolment.service;
-    view.version = row.enrolment.version;
-    view.connected = row.connected;
-    const auto sent = row.sent_epochs.find(migration);
-    view.sent_epoch = sent == row.sent_epochs.end() ? 0 : sent->second;
-    const auto acknowledged = row.enrolment.acknowledged_epochs.find(std::string(migration));
-    view.acknowledged_epoch =
-        acknowledged == row.enrolment.acknowledged_epochs.end() ? 0 : acknowledged->second;
-    view.enrolled_at = row.enrolment.enrolled_at;
-    view.last_seen = row.last_seen;
-    view.last_nack = row.last_nack;
-    views.push_back(std::move(view));
-  }
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return views;
+  for (const std::string& id : index->second.instances) views.push_back(ViewOf(migration, id, rows_.at(id)));
   return views;
 }
 
-std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migration) const {
-  std::optional<uint64_t> oldest;
-  for (const InstanceView& instance : List(migration)) {
-    oldest = std::min(oldest.value_or(instance.acknowledged_epoch), instance.acknowledged_epoch);
+absl::StatusOr<InstanceView> InstanceTable::Find(absl::string_view migration,
+                                                 absl::string_view instance_id) const {
+  MutexLock lock(&mutex_);
+  const auto row = rows_.find(std::string(instance_id));
+  if (row == rows_.end() || !EnrolledFor(row->second.enrolment, migration)) {
+    return InstanceNotFound(migration, instance_id);
   }
+  return ViewOf(migration, row->first, row->second);
+}
+
+std::vector<InstanceView> InstanceTable::ListBelow(absl::string_view migration, uint64_t epoch,
+                                                   Counted counted) const {
+  std::vector<InstanceView> views;
+  MutexLock lock(&mutex_);
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return views;
+  const auto add = [&](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
+    mutex_.AssertHeld();
+    for (auto at = by_epoch.begin(); at != by_epoch.end() && at->first < epoch; ++at) {
+      for (const std::string& id : at->second) views.push_back(ViewOf(migration, id, rows_.at(id)));
+    }
+  };
+  add(index->second.writers);
+  if (counted == Counted::kAll) add(index->second.passed_by);
+  return views;
+}
+
+std::vector<InstanceView> InstanceTable::ListNotFollowing(absl::string_view migration, uint64_t epoch) const {
+  std::vector<InstanceView> views = List(migration);
+  views.erase(std::remove_if(views.begin(), views.end(),
+                             [epoch](const InstanceView& view) {
+                               return view.passed_by ||
+                                      (view.lease == LeaseState::kLive && view.acknowledged_epoch >= epoch);
+                             }),
+              views.end());
+  return views;
+}
+
+std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migration, Counted counted) const {
+  MutexLock lock(&mutex_);
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return std::nullopt;
+  std::optional<uint64_t> oldest;
+  const auto look = [&](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
+    if (!by_epoch.empty())
+      oldest = std::min(oldest.value_or(by_epoch.begin()->first), by_epoch.begin()->first);
+  };
+  look(index->second.writers);
+  if (counted == Counted::kAll) look(index->second.passed_by);
   return oldest;
 }
 
 InstanceCounts InstanceTable::Counts() const {
   InstanceCounts counts;
   MutexLock lock(&mutex_);
-  for (const auto& [id, row] : rows_) ++(row.connected ? counts.connected : counts.disconnected);
+  const absl::Duration now = clock_->SinceBoot();
+  for (const auto& [id, row] : rows_) {
+    const bool over = row.passed_by || LeaseOver(row, now);
+    ++(over ? counts.expired : row.connected ? counts.connected : counts.disconnected);
+  }
   return counts;
+}
+
+void InstanceTable::ExpireLeases() {
+  MutexLock lock(&mutex_);
+  const absl::Duration now = clock_->SinceBoot();
+  for (auto& [id, row] : rows_) {
+    if (row.passed_by || row.enrolment.lease_policy != domain::LeasePolicy::kFailWrites ||
+        !LeaseOver(row, now)) {
+      continue;
+    }
+    RemoveFromIndex(id, row);
+    row.passed_by = true;
+    row.connected = false;
+    row.connection = 0;
+    AddToIndex(id, row);
+  }
+}
+
+void InstanceTable::ForgetEpochs() {
+  MutexLock lock(&mutex_);
+  for (auto& [id, row] : rows_) {
+    RemoveFromIndex(id, row);
+    for (auto& [migration, epoch] : row.enrolment.acknowledged_epochs) epoch = 0;
+    AddToIndex(id, row);
+    ++row.version;
+  }
 }
 
 void InstanceTable::MigrationCreated(const std::string& migration, uint64_t first_epoch) {
   MutexLock lock(&mutex_);
-  for (auto& [id, row] : rows_) {
-    if (!EnrolledFor(row.enrolment, migration)) continue;
-    if (row.enrolment.acknowledged_epochs.emplace(migration, first_epoch).second) ++row.version;
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return;
+  const std::set<std::string> instances = index->second.instances;
+  for (const std::string& id : instances) {
+    Row& row = rows_.at(id);
+    if (row.enrolment.acknowledged_epochs.contains(migration)) continue;
+    RemoveFromIndex(id, row);
+    row.enrolment.acknowledged_epochs[migration] = first_epoch;
+    AddToIndex(id, row);
+    ++row.version;
   }
 }
 
 void InstanceTable::MigrationDeleted(const std::string& migration) {
   MutexLock lock(&mutex_);
   for (auto& [id, row] : rows_) {
-    if (row.enrolment.acknowledged_epochs.erase(migration) > 0) ++row.version;
+    if (row.enrolment.acknowledged_epochs.contains(migration)) {
+      RemoveFromIndex(id, row);
+      row.enrolment.acknowledged_epochs.erase(migration);
+      AddToIndex(id, row);
+      ++row.version;
+    }
     row.sent_epochs.erase(migration);
+    row.accepted_epochs.erase(migration);
+    row.accept_delays.erase(migration);
   }
 }
 
@@ -245,11 +402,55 @@ absl::StatusOr<uint64_t> InstanceTable::CommitWith(absl::string_view migration, 
   Written written;
   {
     MutexLock lock(&mutex_);
-    for (const auto& [id, row] : rows_) {
-      if (EnrolledFor(row.enrolment, migration)) AppendRow(id, row, &batch, &written);
+    const auto index = by_migration_.find(migration);
+    if (index != by_migration_.end()) {
+      for (const std::string& id : index->second.instances) AppendRow(id, rows_.at(id), &batch, &written);
     }
   }
   return CommitRows(std::move(batch), written);
+}
+
+absl::StatusOr<uint64_t> InstanceTable::CommitEviction(absl::string_view migration,
+                                                       const std::string& instance_id,
+                                                       store::WriteBatch batch) {
+  const auto without_migration = [migration](domain::Enrolment enrolment) {
+    auto& names = enrolment.migrations;
+    names.erase(std::remove(names.begin(), names.end(), migration), names.end());
+    enrolment.acknowledged_epochs.erase(std::string(migration));
+    return enrolment;
+  };
+  MutexLock write_lock(&write_mutex_);
+  {
+    MutexLock lock(&mutex_);
+    const auto row = rows_.find(instance_id);
+    if (row == rows_.end() || !EnrolledFor(row->second.enrolment, migration)) {
+      return InstanceNotFound(migration, instance_id);
+    }
+    const domain::Enrolment rest = without_migration(row->second.enrolment);
+    const std::string key = store::InstanceKey(instance_id);
+    if (rest.migrations.empty()) {
+      batch.Delete(store::Table::kInstances, key);
+    } else {
+      batch.Put(store::Table::kInstances, key, codec_->Encode(rest));
+    }
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, store_->Commit(std::move(batch), std::nullopt));
+  MutexLock lock(&mutex_);
+  const auto found = rows_.find(instance_id);
+  if (found == rows_.end()) return revision;
+  Row& row = found->second;
+  RemoveFromIndex(instance_id, row);
+  row.enrolment = without_migration(std::move(row.enrolment));
+  // It may have changed since it was written; writing it once more is always right.
+  ++row.version;
+  row.connected = false;
+  row.connection = 0;
+  if (row.enrolment.migrations.empty()) {
+    rows_.erase(found);
+  } else {
+    AddToIndex(instance_id, row);
+  }
+  return revision;
 }
 
 absl::Status InstanceTable::Flush() {
@@ -274,6 +475,44 @@ absl::StatusOr<InstanceTable::Row*> InstanceTable::FindConnected(const std::stri
     return NotEnrolled(instance_id);
   }
   return &row->second;
+}
+
+absl::StatusOr<InstanceTable::Row*> InstanceTable::Hear(const std::string& instance_id,
+                                                        ConnectionId connection) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Row * row, FindConnected(instance_id, connection));
+  row->last_seen = clock_->Now();
+  row->heard_at = clock_->SinceBoot();
+  return row;
+}
+
+bool InstanceTable::LeaseOver(const Row& row, absl::Duration now) const {
+  return now - row.heard_at > row.enrolment.lease_ttl;
+}
+
+void InstanceTable::AddToIndex(const std::string& instance_id, const Row& row) {
+  for (const std::string& migration : row.enrolment.migrations) {
+    by_migration_[migration].instances.insert(instance_id);
+  }
+  for (const auto& [migration, epoch] : row.enrolment.acknowledged_epochs) {
+    Index& index = by_migration_[migration];
+    (row.passed_by ? index.passed_by : index.writers)[epoch].insert(instance_id);
+  }
+}
+
+void InstanceTable::RemoveFromIndex(const std::string& instance_id, const Row& row) {
+  for (const auto& [migration, epoch] : row.enrolment.acknowledged_epochs) {
+    auto& by_epoch = row.passed_by ? by_migration_[migration].passed_by : by_migration_[migration].writers;
+    const auto at = by_epoch.find(epoch);
+    if (at == by_epoch.end()) continue;
+    at->second.erase(instance_id);
+    if (at->second.empty()) by_epoch.erase(at);
+  }
+  for (const std::string& migration : row.enrolment.migrations) {
+    const auto index = by_migration_.find(migration);
+    if (index == by_migration_.end()) continue;
+    index->second.instances.erase(instance_id);
+    if (index->second.instances.empty()) by_migration_.erase(index);
+  }
 }
 
 void InstanceTable::AppendRow(const std::string& instance_id, const Row& row, store::WriteBatch* batch,

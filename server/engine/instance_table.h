@@ -1,6 +1,6 @@
 // Who is enrolled, and which epochs may still be acted on.
 //
-// An enrolment is durable and counts until the instance leaves, connected or not (KEEP_SERVING). What is
+// An enrolment is durable and counts until the instance leaves or is evicted, connected or not. What is
 // recorded for an instance and a migration is the oldest epoch it may still act on: it may act on every state
 // published since. A record is raised by an acknowledgement or by what a reconnect claims to hold, and
 // lowered when a reconnect claims less; an instance that is new starts at the epoch published when it enrols,
@@ -10,12 +10,20 @@
 // An acknowledgement is kept in memory at first; it becomes durable in the same commit as the first publish
 // that relies on it, or with the next Flush. Losing one is safe: the instance then counts at an older epoch
 // until it reconnects. Heartbeats are never written.
+//
+// Leases. An instance is live while it is heard of at least once per lease_ttl, by the time since boot; after
+// a restart of the server every enrolment counts as just renewed. A KEEP_SERVING instance goes on counting
+// when its lease is over. A FAIL_WRITES instance writes nothing any more then, and ExpireLeases makes fences
+// pass it by for states in which both sides are written (it may still read the side that was authoritative
+// for it); its connection is cut, so that it counts again, and learns what is published, before it writes
+// again.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,9 +45,14 @@ struct EnrolRequest {
   std::string service;
   std::string version;
   std::vector<std::string> migrations;  // full names, existing or not
-  std::map<std::string, uint64_t>
-      held;  // per migration the oldest epoch it still acts on; empty = fresh start
+  // Per migration the oldest epoch it still acts on; empty = fresh start; 0 = one that is not known here.
+  std::map<std::string, uint64_t> held;
+  uint64_t store_epoch = 0;  // that `held` belongs to; 0 = none
+  absl::Duration lease_ttl = domain::kDefaultLeaseTtl;
+  domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
 };
+
+enum class LeaseState : uint8_t { kLive, kExpired, kDisconnected };
 
 // Identifies one connection of an instance: what an older connection of the same instance still says is
 // ignored.
@@ -56,11 +69,26 @@ struct InstanceView {
   absl::Time enrolled_at = absl::InfinitePast();
   absl::Time last_seen = absl::InfinitePast();  // since a restart of the server: the restart
   std::string last_nack;  // why it last rejected a snapshot; empty = it has accepted one since
+  LeaseState lease = LeaseState::kLive;
+  domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
+  absl::Time lease_expires_at = absl::InfinitePast();
+  // The lease of a FAIL_WRITES instance is over: it writes nothing.
+  bool passed_by = false;
+  domain::InstanceStatus status;  // as it last said
+  uint64_t accepted_epoch = 0;    // newest one it has said it acts on; 0 = none over the present connection
+  std::optional<absl::Duration> accept_delay;  // since the publish of that epoch
 };
 
 struct InstanceCounts {
-  uint64_t connected = 0;
+  uint64_t connected = 0;     // and heard of within the lease
   uint64_t disconnected = 0;  // enrolled, so fences count them, but not connected
+  uint64_t expired = 0;       // of either: not heard of within the lease
+};
+
+// Which instances a publish has to reckon with.
+enum class Counted : uint8_t {
+  kAll,
+  kWriters,  // without those that are passed by
 };
 
 // Thread-safe. Lock order: the registry's lock, write_mutex_, mutex_. Only the first two are held through a
@@ -92,7 +120,13 @@ class InstanceTable {
                                                        ConnectionId connection,
                                                        const std::map<std::string, uint64_t>& held);
   absl::Status Nack(const std::string& instance_id, ConnectionId connection, std::string reason);
-  absl::Status Heartbeat(const std::string& instance_id, ConnectionId connection);
+  absl::Status Heartbeat(const std::string& instance_id, ConnectionId connection,
+                         const domain::InstanceStatus& status);
+  // The instance acts on `epochs` (by migration) from now on. `delays`: how long after their publish, where
+  // known. Returns the migrations whose epoch is another one than it accepted before over this connection.
+  absl::StatusOr<std::vector<std::string>> Accept(const std::string& instance_id, ConnectionId connection,
+                                                  const std::map<std::string, uint64_t>& epochs,
+                                                  const std::map<std::string, absl::Duration>& delays);
   // The stream ended; the instance goes on being counted. An older connection than the present one is
   // ignored.
   void Disconnected(const std::string& instance_id, ConnectionId connection);
@@ -101,10 +135,22 @@ class InstanceTable {
 
   // Instances enrolled for `migration`, sorted by id.
   std::vector<InstanceView> List(absl::string_view migration) const;
-  // The lowest recorded epoch; nothing when no instance is enrolled for it.
-  std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration) const;
+  // NOT_FOUND (reason INSTANCE_NOT_FOUND).
+  absl::StatusOr<InstanceView> Find(absl::string_view migration, absl::string_view instance_id) const;
+  // Those of List whose recorded epoch is below `epoch`. Costs no more than what it returns.
+  std::vector<InstanceView> ListBelow(absl::string_view migration, uint64_t epoch, Counted counted) const;
+  // Those of List that a hold of writes would wait for in vain: not connected, not live, or not at `epoch`
+  // yet. Those that are passed by are left out.
+  std::vector<InstanceView> ListNotFollowing(absl::string_view migration, uint64_t epoch) const;
+  // The lowest recorded epoch; nothing when no instance is enrolled for it. Constant time.
+  std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration, Counted counted = Counted::kAll) const;
   // Of every instance.
   InstanceCounts Counts() const;
+
+  // Nothing is known any more of what any instance acts on: every record becomes 0.
+  void ForgetEpochs();
+  // Passes by the FAIL_WRITES instances whose lease is over. For a periodic call.
+  void ExpireLeases();
 
   // The instances that enrolled for `migration` before it existed (and have no record for it) start at
   // `first_epoch`. Called with the registry's lock held, before anybody can be sent the migration.
@@ -116,6 +162,11 @@ class InstanceTable {
   // Commits `batch` together with what is not durable yet about the instances of `migration`: the
   // acknowledgements that a publish relies on. Errors: those of Store::Commit.
   absl::StatusOr<uint64_t> CommitWith(absl::string_view migration, store::WriteBatch batch);
+  // Commits `batch` together with the end of the instance's enrolment for `migration`, and forgets it: its
+  // connection, if there is one, is no longer valid. NOT_FOUND (reason INSTANCE_NOT_FOUND); else those of
+  // Store::Commit.
+  absl::StatusOr<uint64_t> CommitEviction(absl::string_view migration, const std::string& instance_id,
+                                          store::WriteBatch batch);
   // Writes whatever is not durable yet, in one commit. For a periodic call.
   absl::Status Flush();
 
@@ -126,9 +177,20 @@ class InstanceTable {
     uint64_t written_version = 0;  // the version that is durable
     bool connected = false;
     ConnectionId connection = 0;
-    absl::flat_hash_map<std::string, uint64_t> sent_epochs;  // over the present connection
+    absl::flat_hash_map<std::string, uint64_t> sent_epochs;      // over the present connection
+    absl::flat_hash_map<std::string, uint64_t> accepted_epochs;  // over the present connection
+    absl::flat_hash_map<std::string, absl::Duration> accept_delays;
     absl::Time last_seen = absl::InfinitePast();
+    absl::Duration heard_at = absl::ZeroDuration();  // since boot; what the lease counts from
+    bool passed_by = false;
+    domain::InstanceStatus status;
     std::string last_nack;
+  };
+  // The rows of one migration by recorded epoch.
+  struct Index {
+    std::set<std::string> instances;  // every row enrolled for it
+    std::map<uint64_t, std::set<std::string>> writers;
+    std::map<uint64_t, std::set<std::string>> passed_by;
   };
 
   using Rows = std::map<std::string, Row>;
@@ -136,6 +198,15 @@ class InstanceTable {
   using Written = std::vector<std::pair<std::string, uint64_t>>;
 
   absl::StatusOr<Row*> FindConnected(const std::string& instance_id, ConnectionId connection)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same for whoever is just heard of: the lease is renewed.
+  absl::StatusOr<Row*> Hear(const std::string& instance_id, ConnectionId connection)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Around every change of what a row is indexed by.
+  void AddToIndex(const std::string& instance_id, const Row& row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveFromIndex(const std::string& instance_id, const Row& row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool LeaseOver(const Row& row, absl::Duration now) const;
+  InstanceView ViewOf(absl::string_view migration, const std::string& instance_id, const Row& row) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppendRow(const std::string& instance_id, const Row& row, store::WriteBatch* batch,
                  Written* written) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -151,6 +222,7 @@ class InstanceTable {
   mutable Mutex mutex_;
   ConnectionId next_connection_ ABSL_GUARDED_BY(mutex_) = 1;
   Rows rows_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Index, std::less<>> by_migration_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lockstep::engine

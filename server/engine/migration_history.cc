@@ -28,7 +28,7 @@ void MigrationHistory::Add(const domain::DecisionRecord& record) {
   } else {
     migration_.published = record.after;
   }
-  if (published && !IsUpdate(record.action)) {
+  if (published && BeginsStep(record.action)) {
     migration_.pending.reset();
     migration_.pending_since = absl::InfinitePast();
     migration_.step_started_at = record.time;

@@ -22,9 +22,12 @@ struct GateEvaluation {
 struct FenceWait {
   // The enrolled instance; "remote decisions" for unary answers that are still valid.
   std::string instance_id;
-  std::string service;  // empty for remote decisions
-  uint64_t epoch = 0;   // the oldest epoch that may still be acted on
-  std::string reason;   // why that epoch and the pending state can't coexist, in words
+  std::string service;                      // empty for remote decisions
+  uint64_t epoch = 0;                       // the oldest epoch that may still be acted on
+  std::string reason;                       // why that epoch and the next state can't coexist, in words
+  absl::Time since = absl::InfinitePast();  // since when it stands in the way
+  std::string pinned_by;                    // what keeps it there, as it last said; may be empty
+  std::string unblock;                      // what would end the wait
   bool operator==(const FenceWait&) const = default;
 };
 
@@ -32,7 +35,8 @@ struct FenceWait {
 struct MigrationView {
   std::shared_ptr<const domain::Migration> migration;  // never null
   std::shared_ptr<const GateEvaluation> gate;          // null: not evaluated in this step yet
-  std::vector<FenceWait> waiting;  // whom `migration->pending` waits for; empty without one
+  // Whom the next hop towards `migration->pending` waits for; empty without one.
+  std::vector<FenceWait> waiting;
 
   std::string etag() const;
 };

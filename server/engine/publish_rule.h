@@ -1,8 +1,14 @@
 // Decides whether a routing state may be published now: the one compatibility rule of docs/semantics.md,
-// section 3, applied to everything that may still be acted on. Pure.
+// section 3, applied to everything that may still be acted on. Pure. Nothing else in the engine judges
+// whether a publish is safe.
+//
+// Whoever may act on `epoch` may act on every state published since, so all that a candidate asks of an
+// instance is how far it has come: FirstSafeEpoch. Comparing that with the lowest recorded epoch
+// (InstanceTable::OldestLiveEpoch) settles the matter in constant time however many instances there are; only
+// explaining a wait looks at them one by one.
 #pragma once
 
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,6 +16,14 @@
 #include "server/engine/migration_view.h"
 
 namespace lockstep::engine {
+
+// Every published state that is remembered, oldest first; the published one last.
+using StateHistory = std::vector<domain::RoutingState>;
+
+// The lowest epoch that an instance may be at without standing in the way of `candidate`: it and every later
+// state in `history` may stand beside it. An epoch that `history` doesn't reach back to is compatible with
+// nothing. Above the last one's when that is itself incompatible.
+uint64_t FirstSafeEpoch(const domain::RoutingState& candidate, const StateHistory& history);
 
 // Somebody who may act on published states from `epoch` on.
 struct Holder {
@@ -21,22 +35,23 @@ struct Holder {
   bool only_this_epoch = false;
 };
 
-// What may be acted on now: `history` is every state that is remembered, oldest first, the published one
-// last.
+// Why `holder` stands in the way of `candidate`, in words; empty if it does not. For an instance it is empty
+// exactly when its epoch is at least FirstSafeEpoch.
+std::string WhyWait(const domain::RoutingState& candidate, const StateHistory& history, const Holder& holder);
+
+// Whether an instance that writes nothing any more, but may read the side that was authoritative for it, may
+// be passed by: `candidate` goes on writing both sides.
+bool ReadersMayStay(const domain::RoutingState& candidate);
+
+// What may be acted on now.
 struct LiveStates {
-  std::vector<domain::RoutingState> history;
+  StateHistory history;
   std::vector<Holder> holders;
 };
 
 // Whom `candidate` has to wait for; empty = it may be published. The published state always counts, even if
-// nobody is known to act on it. An epoch whose state is no longer remembered is taken as compatible with
-// nothing.
+// nobody is known to act on it. The rule in full, for explanations and for models; the registry gets by with
+// FirstSafeEpoch.
 std::vector<FenceWait> FindWaits(const domain::RoutingState& candidate, const LiveStates& live);
-
-// A state that may stand between `from` and `to` where those two can't coexist: compatible with both, and on
-// the stage nearest to `to`. For example DUAL_WRITE between CANARY_READ and OFF. Nothing: there is none
-// (write authority moves slice by slice instead).
-std::optional<domain::RoutingState> BridgeState(const domain::RoutingState& from,
-                                                const domain::RoutingState& to);
 
 }  // namespace lockstep::engine

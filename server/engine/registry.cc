@@ -7,7 +7,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/error_info.h"
+#include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/domain/next_hop.h"
 #include "server/engine/registry_keys.h"
 
 // Recovery and everything for readers. The changes are in registry_admin.cc, the funnel and the fences in
@@ -29,8 +31,11 @@ std::string EtagOf(const domain::Migration& migration) { return absl::StrCat(mig
 
 std::string MigrationView::etag() const { return EtagOf(*migration); }
 
-Registry::PublishedState::PublishedState(domain::MigrationRouting r)
-    : routing(std::make_shared<const domain::MigrationRouting>(std::move(r))) {}
+Registry::PublishedState::PublishedState(domain::MigrationRouting r, absl::Duration now,
+                                         std::optional<bool> is_urgent)
+    : routing(std::make_shared<const domain::MigrationRouting>(std::move(r))),
+      since(now),
+      urgent(is_urgent) {}
 
 void Registry::PublishedState::NoteRemoteUntil(absl::Duration since_boot) const {
   const int64_t until = absl::ToInt64Nanoseconds(since_boot);
@@ -57,6 +62,7 @@ Registry::Registry(store::Store* store, const store::RecordCodec* codec, const C
 absl::Status Registry::Recover() {
   MutexLock lock(&mutex_);
   LOCKSTEP_RETURN_IF_ERROR(requests_.Recover());
+  LOCKSTEP_RETURN_IF_ERROR(RecoverStoreEpoch());
   LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> audit,
                             store_->Get(store::Table::kMeta, store::MetaKey(kAuditCountKey)));
   if (audit && !absl::SimpleAtoi(*audit, &audit_count_)) {
@@ -88,8 +94,27 @@ absl::Status Registry::Recover() {
     MutexLock view_lock(&view_mutex_);
     entries_ = std::move(entries);
   }
-  hub_->Publish(MakeSnapshot(store_->revision()), "").WakeAll();
+  hub_->Publish(MakeSnapshot(store_->revision()), "", false).WakeAll();
   return absl::OkStatus();
+}
+
+absl::Status Registry::RecoverStoreEpoch() {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> stored,
+                            store_->Get(store::Table::kMeta, store::MetaKey(kStoreEpochKey)));
+  if (stored && (!absl::SimpleAtoi(*stored, &store_epoch_) || store_epoch_ == 0)) {
+    return absl::DataLossError("the store epoch is damaged");
+  }
+  if (stored && !options_.new_store_epoch) return absl::OkStatus();
+  store_epoch_ = prng_.Next() | 1;  // never 0
+  store::WriteBatch batch;
+  batch.Put(store::Table::kMeta, store::MetaKey(kStoreEpochKey), absl::StrCat(store_epoch_));
+  if (stored) {
+    Log(LogLevel::kWarning, "a new store epoch begins: the data was restored from a backup",
+        {{"before", *stored}, {"store_epoch", absl::StrCat(store_epoch_)}});
+  }
+  // What instances acknowledged after the backup was taken is not known here.
+  if (stored) instances_->ForgetEpochs();
+  return store_->Commit(std::move(batch), std::nullopt).status();
 }
 
 absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) const {
@@ -110,7 +135,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) 
                                           return true;
                                         }));
   LOCKSTEP_RETURN_IF_ERROR(damage);
-  EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr);
+  EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt);
   // What was handed out before the restart is not known: everything may have been, just now.
   const absl::Duration until = clock_->SinceBoot() + options_.remote_decision_validity;
   entry->published->NoteRemoteUntil(until);
@@ -137,7 +162,11 @@ absl::StatusOr<Registry::EntryPtr> Registry::FindEntry(absl::string_view name) c
 
 MigrationView Registry::ViewOf(const Entry& entry) const {
   MigrationView view{entry.migration, entry.gate, {}};
-  if (entry.migration->pending) view.waiting = FindWaits(*entry.migration->pending, LiveStatesOf(entry));
+  const domain::Migration& migration = *entry.migration;
+  if (!migration.pending) return view;
+  const auto hop =
+      domain::NextHop(migration.published, *migration.pending, migration.plan.cutover.slice_weight);
+  if (hop) view.waiting = WaitsFor(entry, *hop);
   return view;
 }
 
@@ -196,6 +225,14 @@ absl::StatusOr<RemoteRouting> Registry::RouteRemotely(absl::string_view name) co
   }
 }
 
+std::optional<Registry::PublishTime> Registry::PublishedSince(absl::string_view name, uint64_t epoch) const {
+  const absl::StatusOr<EntryPtr> entry = FindEntry(name);
+  if (!entry.ok()) return std::nullopt;
+  const PublishedState& published = *(*entry)->published;
+  if (published.routing->state.epoch != epoch || !published.urgent) return std::nullopt;
+  return PublishTime{published.since, *published.urgent};
+}
+
 absl::StatusOr<RemoteRouting> Registry::Explain(absl::string_view name) const {
   LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
   return RemoteRouting{entry->published->routing, absl::ZeroDuration()};
@@ -244,6 +281,7 @@ std::vector<TransitionCount> Registry::transitions() const {
 std::shared_ptr<const domain::Snapshot> Registry::MakeSnapshot(uint64_t revision) const {
   auto snapshot = std::make_shared<domain::Snapshot>();
   snapshot->revision = revision;
+  snapshot->store_epoch = store_epoch_;
   const std::shared_ptr<const Entries> all = entries();
   for (const auto& [name, entry] : *all) snapshot->migrations.push_back(*entry->published->routing);
   return snapshot;

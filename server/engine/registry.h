@@ -5,11 +5,15 @@
 // record, audit entry, answer by request id, acknowledgements that it relies on}; then readers and the
 // snapshot hub see it, in the same order, since all of that happens under one lock.
 //
-// Publishing. A new routing state gets the next epoch and is published at once if it may coexist with
-// everything that may still be acted on (publish_rule.h); otherwise it is committed as `pending` and
-// published by the acknowledgement, leave or expiry that removes the last obstacle. A later target (a
-// rollback, say) replaces a pending one. Where the target can't coexist with the published state itself, a
-// bridge state is published first. An epoch is durable before anybody is sent it.
+// Publishing. A goal is reached hop by hop (domain/next_hop.h), mostly by one. A hop gets the next epoch and
+// is published at once if it may coexist with everything that may still be acted on (publish_rule.h); until
+// the goal is reached it is committed as `pending`, and each acknowledgement, leave, eviction or expiry that
+// removes the last obstacle publishes the next hop. A later goal (a rollback, say) replaces a pending one. An
+// epoch is durable before anybody is sent it.
+//
+// Holds. A hop that begins to hold writes waits, besides, until every instance is known to follow; a hold
+// that lasts longer than the plan allows is released, and the goal stays pending. Neither has to do with
+// safety.
 //
 // Errors, with ErrorInfo reasons:
 //   NOT_FOUND           MIGRATION_NOT_FOUND
@@ -100,6 +104,14 @@ struct TransitionCount {
   uint64_t count = 0;
 };
 
+// An instance that was evicted.
+struct Eviction {
+  MigrationView view;     // afterwards
+  InstanceView instance;  // before
+  // What may go wrong if the instance still acts, in words.
+  std::vector<std::string> risks;
+};
+
 // A state handed out for unary decisions.
 struct RemoteRouting {
   std::shared_ptr<const domain::MigrationRouting> routing;  // never null
@@ -111,6 +123,8 @@ struct RemoteRouting {
 class Registry {
  public:
   struct Options {
+    // The data was restored from a backup: a new store epoch begins.
+    bool new_store_epoch = false;
     // How long a remote decision may be acted on after it was given.
     absl::Duration remote_decision_validity = absl::Seconds(5);
   };
@@ -159,13 +173,37 @@ class Registry {
 
   // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
   absl::Status PublishIfPossible(absl::string_view name);
-  // The same for all: remote decisions expire without anybody saying so.
+  // The same for all, since remote decisions and leases end without anybody saying so; and releases the holds
+  // that have lasted too long. For a periodic call.
   absl::Status PublishAllPossible();
+
+  // What an instance found in a slice whose writes are held. A record that differs for good releases the
+  // slice and pauses the migration; a check of another epoch than the published one changes nothing.
+  absl::Status ApplySliceCheck(const std::string& instance_id, const domain::SliceCheck& check);
+
+  // Declares an instance gone, for this migration. INVALID_ARGUMENT (reason REASON_REQUIRED) without a
+  // reason, NOT_FOUND (reason INSTANCE_NOT_FOUND).
+  absl::StatusOr<Eviction> Evict(absl::string_view name, const std::string& instance_id,
+                                 const MutationContext& context);
+
+  // Publishes the present routing under a new epoch, ahead of everything, so that its way through the fleet
+  // can be measured. FAILED_PRECONDITION (reason FENCE_WAITS) while a state is pending.
+  absl::StatusOr<MigrationView> Drill(absl::string_view name, const MutationContext& context);
+
+  // When `epoch` was published, if it is the published one and was published by this process.
+  struct PublishTime {
+    absl::Duration since;  // boot
+    bool urgent = false;
+  };
+  std::optional<PublishTime> PublishedSince(absl::string_view name, uint64_t epoch) const;
+
+  // Which history of the data the epochs belong to; never 0. Constant after Recover.
+  uint64_t store_epoch() const { return store_epoch_; }
 
   // Enrols an instance: atomic against publishes, and durable when it returns OK. A claim to an epoch that
   // was never published is FAILED_PRECONDITION (reason EPOCH_AHEAD): this server's data is older than the
-  // instance's.
-  absl::StatusOr<ConnectionId> Enrol(const EnrolRequest& request);
+  // instance's. Claims of another store epoch are taken as epochs that nobody here knows.
+  absl::StatusOr<ConnectionId> Enrol(EnrolRequest request);
 
   // INVALID_ARGUMENT when an instance acknowledges an epoch that was not published; names without a migration
   // are ignored, since it may have been deleted meanwhile.
@@ -189,11 +227,13 @@ class Registry {
  private:
   // A published state with its remote decisions; shared by successive versions of an entry.
   struct PublishedState {
-    explicit PublishedState(domain::MigrationRouting r);
+    PublishedState(domain::MigrationRouting r, absl::Duration now, std::optional<bool> urgent);
     void NoteRemoteUntil(absl::Duration since_boot) const;
     bool RemoteAt(absl::Duration since_boot) const;
 
     const std::shared_ptr<const domain::MigrationRouting> routing;
+    const absl::Duration since;        // since boot: when it was published, or read after a restart
+    const std::optional<bool> urgent;  // nothing: read after a restart
     mutable std::atomic<int64_t> remote_until_ns{0};  // since boot; seq_cst, see RouteRemotely
   };
   // One migration as readers see it. Immutable.
@@ -221,6 +261,8 @@ class Registry {
     std::string method;
     std::string request_id;
     bool keep_gate = false;  // the newest evaluation still stands
+    bool urgent = false;     // a new routing goes ahead of what is on its way to the instances
+    std::string evicted;     // this instance's enrolment ends with the commit
   };
 
   // Recovery.
@@ -245,14 +287,22 @@ class Registry {
   absl::StatusOr<EntryPtr> FindForChange(absl::string_view name, const std::string& etag) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Fences. What may be acted on now, by instances and by remote decisions.
-  LiveStates LiveStatesOf(const Entry& entry) const;
+  // Fences. Every published state since the oldest that some instance is recorded at.
+  StateHistory HistoryOf(const Entry& entry) const;
   // States published since `epoch` and no longer remembered by the migration, from the decision records.
-  std::vector<domain::RoutingState> FindStatesSince(const domain::Migration& migration, uint64_t epoch) const;
-  // Publishes `target`, or `via` (where there is one) and leaves `target` pending, or leaves it pending.
-  void RouteTo(const Entry& before, const domain::RoutingState& target,
-               std::optional<domain::RoutingState> via, absl::Time now, domain::Migration* after) const;
-  static void PublishInto(domain::RoutingState state, domain::Migration* after);
+  StateHistory FindStatesSince(const domain::Migration& migration, uint64_t epoch) const;
+  // Remote decisions that are still valid.
+  std::vector<Holder> RemoteHolders(const Entry& entry) const;
+  // Whether `hop` may be published: the publish rule, and for one that begins to hold writes a fleet that
+  // follows.
+  bool MayPublish(const Entry& entry, const domain::RoutingState& hop) const;
+  // Whom MayPublish waits for; empty exactly when it is true.
+  std::vector<FenceWait> WaitsFor(const Entry& entry, const domain::RoutingState& hop) const;
+  std::vector<std::string> RisksOfEvicting(const Entry& entry, const InstanceView& instance) const;
+  // Publishes the next hop to `goal` if it may be, and leaves the goal pending unless that was the last one.
+  void RouteTo(const Entry& before, const domain::RoutingState& goal, absl::Time now,
+               domain::Migration* after) const;
+  static void PublishInto(domain::RoutingState state, absl::Time now, domain::Migration* after);
   void DropDrained(const Entry& before, domain::Migration* after) const;
 
   // What the funnel is fed with.
@@ -267,19 +317,26 @@ class Registry {
   // see.
   absl::StatusOr<EntryPtr> Apply(Change change, bool validate_only, WakeList* wake)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Hop by hop as far as it goes.
   absl::Status PublishPending(absl::string_view name, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives a hold up that has lasted longer than the plan allows.
+  absl::Status ReleaseOverdue(absl::string_view name, WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<MigrationView> ApplyAndView(Change change, const MutationContext& context, WakeList* wake)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   EntryPtr MakeEntry(const Entry* before, std::shared_ptr<const domain::Migration> migration,
-                     EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate) const;
+                     EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
+                     std::optional<bool> urgent) const;
   // Readers see `entry` (null: nothing) under `name`; with a new routing the streams do.
-  void Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision, WakeList* wake)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<uint64_t> Commit(absl::string_view name, store::WriteBatch batch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision, bool urgent,
+            WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `evicted`: whose enrolment for `name` ends with it; empty = nobody's.
+  absl::StatusOr<uint64_t> Commit(absl::string_view name, store::WriteBatch batch,
+                                  const std::string& evicted = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RecoverStoreEpoch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppendAudit(absl::string_view actor, absl::string_view action, absl::string_view resource,
                    absl::string_view reason, absl::Time now, store::WriteBatch* batch) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static bool IsUrgent(const Change& change);
   void CountTransition(const Change& change);
 
   store::Store* const store_;
@@ -288,6 +345,7 @@ class Registry {
   InstanceTable* const instances_;
   SnapshotHub* const hub_;
   const Options options_;
+  uint64_t store_epoch_ = 0;  // set by Recover
   ChangeNotifier watchers_;
 
   // The funnel's lock: held through a commit.

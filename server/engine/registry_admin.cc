@@ -243,6 +243,7 @@ absl::StatusOr<Registry::Change> Registry::UpdateChange(const EntryPtr& before, 
   }
   // The same modes in every bucket as the state before, so nobody has to be waited for.
   if (new_epoch) {
+    after.published_at = now;
     after.draining.push_back(before->migration->published);
     after.published.epoch = before->migration->published.epoch + 1;
     DropDrained(*before, &after);
@@ -303,7 +304,7 @@ absl::Status Registry::Delete(absl::string_view name, const MutationContext& con
     requests_.Append(context.request_id, "delete", name, nullptr, now, &batch);
     LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(name, std::move(batch)));
     instances_->MigrationDeleted(std::string(name));
-    Show(std::string(name), nullptr, revision, &wake);
+    Show(std::string(name), nullptr, revision, false, &wake);
     return absl::OkStatus();
   };
   const absl::Status status = run();
@@ -350,7 +351,7 @@ absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t ver
     auto evaluated = std::make_shared<Entry>(*before);
     evaluated->gate = std::make_shared<const GateEvaluation>(GateEvaluation{result, time});
     const EntryPtr with_gate = std::move(evaluated);
-    Show(std::string(name), with_gate, std::nullopt, &wake);
+    Show(std::string(name), with_gate, std::nullopt, false, &wake);
     LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<domain::Transition> transition,
                               domain::Plan(*before->migration, domain::GateVerdict{result}, &result, time));
     if (!transition) return false;
@@ -362,60 +363,6 @@ absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t ver
   absl::StatusOr<bool> changed = run();
   wake.WakeAll();
   return changed;
-}
-
-absl::Status Registry::PublishIfPossible(absl::string_view name) {
-  // Without the funnel's lock, since most calls find nothing to do.
-  const absl::StatusOr<EntryPtr> entry = FindEntry(name);
-  if (!entry.ok() || !(*entry)->migration->pending) return absl::OkStatus();
-  WakeList wake;
-  absl::Status status;
-  {
-    MutexLock lock(&mutex_);
-    status = PublishPending(name, &wake);
-  }
-  wake.WakeAll();
-  return status;
-}
-
-absl::Status Registry::PublishAllPossible() {
-  absl::Status first;
-  const std::shared_ptr<const Entries> all = entries();
-  for (const auto& [name, entry] : *all) first.Update(PublishIfPossible(name));
-  return first;
-}
-
-absl::StatusOr<ConnectionId> Registry::Enrol(const EnrolRequest& request) {
-  ConnectionId connection = 0;
-  {
-    MutexLock lock(&mutex_);
-    LOCKSTEP_RETURN_IF_ERROR(health());
-    std::map<std::string, uint64_t> published;
-    for (const std::string& name : request.migrations) {
-      const absl::StatusOr<EntryPtr> entry = FindEntry(name);
-      if (!entry.ok()) continue;
-      const uint64_t epoch = (*entry)->migration->published.epoch;
-      const auto held = request.held.find(name);
-      if (held != request.held.end() && held->second > epoch) {
-        return WithErrorInfo(absl::FailedPreconditionError(absl::StrCat(
-                                 "instance '", request.instance_id, "' holds epoch ", held->second, " of ",
-                                 name, ", but this server has published ", epoch,
-                                 " at most: its data is older than the instance's. Connect it to the right "
-                                 "server, or restore the "
-                                 "newest data")),
-                             {.reason = "EPOCH_AHEAD",
-                              .metadata = {{"migration", name}, {"published_epoch", absl::StrCat(epoch)}},
-                              .field_violations = {},
-                              .precondition_violations = {}});
-      }
-      published[name] = epoch;
-    }
-    connection = instances_->Enrol(request, published);
-  }
-  const absl::Status durable = instances_->CommitEnrolment(request.instance_id);
-  if (durable.ok()) return connection;
-  instances_->Disconnected(request.instance_id, connection);
-  return durable;
 }
 
 }  // namespace lockstep::engine

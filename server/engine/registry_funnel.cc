@@ -1,4 +1,4 @@
-// The write funnel and the fences of the registry. See registry.h.
+// The write funnel of the registry. See registry.h.
 #include <algorithm>
 #include <utility>
 
@@ -7,17 +7,12 @@
 #include "core/base/error_info.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
+#include "core/domain/next_hop.h"
 #include "server/engine/registry.h"
 #include "server/engine/registry_keys.h"
 
 namespace lockstep::engine {
 namespace {
-
-constexpr char kRemoteDecisions[] = "remote decisions";
-
-bool SameStageAndWeight(const domain::RoutingState& a, const domain::RoutingState& b) {
-  return a.stage == b.stage && a.read_weight == b.read_weight && a.write_weight == b.write_weight;
-}
 
 // What a decision record shows as the state after the change: the newly published one, else the one that
 // waits.
@@ -52,95 +47,21 @@ std::string ActorLabel(const std::string& actor) {
   return actor == kGatePrincipal || actor == kFencePrincipal ? actor : "operator";
 }
 
+domain::MigrationRouting Sealed(domain::MigrationRouting routing) {
+  routing.digest = domain::RoutingDigest(routing);
+  return routing;
+}
+
 }  // namespace
 
-LiveStates Registry::LiveStatesOf(const Entry& entry) const {
-  LiveStates live;
-  const absl::Duration now = clock_->SinceBoot();
-  const auto add_remote = [&](const PublishedState& state) {
-    if (!state.RemoteAt(now)) return;
-    live.holders.push_back({kRemoteDecisions, "", state.routing->state.epoch, true});
-  };
-  for (const auto& state : entry.draining) {
-    live.history.push_back(state->routing->state);
-    add_remote(*state);
-  }
-  live.history.push_back(entry.published->routing->state);
-  add_remote(*entry.published);
-  uint64_t oldest = live.history.front().epoch;
-  for (const InstanceView& instance : instances_->List(entry.migration->name)) {
-    live.holders.push_back({instance.instance_id, instance.service, instance.acknowledged_epoch, false});
-    oldest = std::min(oldest, instance.acknowledged_epoch);
-  }
-  if (oldest < live.history.front().epoch) {
-    // An instance came back with less than it had acknowledged.
-    std::vector<domain::RoutingState> older = FindStatesSince(*entry.migration, oldest);
-    const uint64_t known = live.history.front().epoch;
-    older.erase(std::remove_if(older.begin(), older.end(), [&](const auto& s) { return s.epoch >= known; }),
-                older.end());
-    live.history.insert(live.history.begin(), older.begin(), older.end());
-  }
-  return live;
-}
-
-std::vector<domain::RoutingState> Registry::FindStatesSince(const domain::Migration& migration,
-                                                            uint64_t epoch) const {
-  std::vector<domain::RoutingState> states;
-  for (uint64_t number = migration.decision_count; number > 0; --number) {
-    const auto bytes = store_->Get(store::Table::kDecisions, store::DecisionKey(migration.name, number));
-    if (!bytes.ok() || !*bytes) break;  // what is missing counts as compatible with nothing
-    const absl::StatusOr<domain::DecisionRecord> record = codec_->DecodeDecision(**bytes);
-    if (!record.ok()) break;
-    if (record->after.epoch == 0 || record->after.epoch == record->before.epoch) continue;
-    if (record->after.epoch < epoch) break;
-    states.push_back(record->after);
-  }
-  std::reverse(states.begin(), states.end());
-  return states;
-}
-
-void Registry::PublishInto(domain::RoutingState state, domain::Migration* after) {
-  state.epoch = after->published.epoch + 1;
-  after->draining.push_back(std::move(after->published));
-  after->published = std::move(state);
-}
-
-void Registry::DropDrained(const Entry& before, domain::Migration* after) const {
-  const std::optional<uint64_t> oldest = instances_->OldestLiveEpoch(after->name);
-  const absl::Duration now = clock_->SinceBoot();
-  const auto is_live = [&](const domain::RoutingState& state) {
-    if (oldest && state.epoch >= *oldest) return true;
-    if (before.published->routing->state.epoch == state.epoch) return before.published->RemoteAt(now);
-    for (const auto& draining : before.draining) {
-      if (draining->routing->state.epoch == state.epoch) return draining->RemoteAt(now);
-    }
-    return false;
-  };
-  auto& draining = after->draining;
-  draining.erase(std::remove_if(draining.begin(), draining.end(), [&](const auto& s) { return !is_live(s); }),
-                 draining.end());
-}
-
-void Registry::RouteTo(const Entry& before, const domain::RoutingState& target,
-                       std::optional<domain::RoutingState> via, absl::Time now,
-                       domain::Migration* after) const {
-  const LiveStates live = LiveStatesOf(before);
-  after->pending.reset();
-  after->pending_since = absl::InfinitePast();
-  if (FindWaits(target, live).empty()) {
-    PublishInto(target, after);
-    after->step_started_at = now;
-    after->deadline_from = now;
-  } else {
-    if (!via && !domain::MayCoexist(after->published, target)) via = BridgeState(after->published, target);
-    if (via && !SameStageAndWeight(*via, after->published) && FindWaits(*via, live).empty()) {
-      PublishInto(*std::move(via), after);
-    }
-    after->pending = target;
-    after->pending->epoch = 0;
-    after->pending_since = now;
-  }
-  DropDrained(before, after);
+// Anything that takes something back goes ahead of what is on its way, and so does whatever ends a hold:
+// writes wait for it.
+bool Registry::IsUrgent(const Change& change) {
+  if (change.before == nullptr || change.urgent) return change.urgent;
+  const domain::RoutingState& before = change.before->migration->published;
+  const domain::RoutingState& after = change.after.published;
+  return domain::HoldsWrites(before) || after.stage < before.stage ||
+         after.read_weight < before.read_weight || after.write_weight < before.write_weight;
 }
 
 Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain::Transition& transition,
@@ -168,38 +89,11 @@ Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain
   }
   after.run_state = transition.run_state;
   if (transition.target) {
-    RouteTo(*before, *transition.target, transition.via, now, &after);
+    RouteTo(*before, *transition.target, now, &after);
   } else if (transition.restart_evidence) {
     after.step_started_at = now;
   }
   return change;
-}
-
-absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
-  LOCKSTEP_RETURN_IF_ERROR(health());
-  // Twice at most: a bridge, then the target.
-  while (true) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
-    const domain::Migration& migration = *before->migration;
-    if (!migration.pending) return absl::OkStatus();
-    Change change;
-    change.name = std::string(name);
-    change.before = before;
-    change.after = migration;
-    change.time = clock_->Now();
-    change.actor = kFencePrincipal;
-    change.action = "publish";
-    const absl::Time pending_since = migration.pending_since;
-    RouteTo(*before, *migration.pending, std::nullopt, change.time, &change.after);
-    if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
-    if (change.after.pending) {
-      change.after.pending_since = pending_since;
-      change.reason = "a state that may stand between the present one and the pending one";
-    } else {
-      change.reason = "nothing acts on an incompatible epoch any more";
-    }
-    LOCKSTEP_RETURN_IF_ERROR(Apply(std::move(change), false, wake).status());
-  }
 }
 
 absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_only, WakeList* wake) {
@@ -217,8 +111,9 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
       RecordOf(before, after, change.time, change.actor, change.action, change.reason, change.evidence);
   EvidenceTimeline timeline = change.before ? change.before->timeline : EvidenceTimeline();
   timeline.Add(decision);
-  EntryPtr entry = MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after),
-                             std::move(timeline), change.keep_gate ? change.before->gate : nullptr);
+  EntryPtr entry =
+      MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after), std::move(timeline),
+                change.keep_gate ? change.before->gate : nullptr, IsUrgent(change));
   if (validate_only) return entry;
 
   store::WriteBatch batch;
@@ -232,11 +127,12 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   }
   AppendAudit(change.actor, change.action, change.name, change.reason, change.time, &batch);
   requests_.Append(change.request_id, change.method, change.name, &after, change.time, &batch);
-  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(change.name, std::move(batch)));
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(change.name, std::move(batch), change.evicted));
 
   const bool rerouted = before == nullptr || before->published.epoch != after.published.epoch;
   if (before == nullptr) instances_->MigrationCreated(change.name, after.published.epoch);
-  Show(change.name, entry, rerouted ? std::optional<uint64_t>(revision) : std::nullopt, wake);
+  Show(change.name, entry, rerouted ? std::optional<uint64_t>(revision) : std::nullopt, IsUrgent(change),
+       wake);
   if (before != nullptr && rerouted) CountTransition(change);
   Log(LogLevel::kInfo, change.action,
       {{"migration", change.name},
@@ -250,8 +146,8 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
 
 Registry::EntryPtr Registry::MakeEntry(const Entry* before,
                                        std::shared_ptr<const domain::Migration> migration,
-                                       EvidenceTimeline timeline,
-                                       std::shared_ptr<const GateEvaluation> gate) const {
+                                       EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
+                                       std::optional<bool> urgent) const {
   const auto published_state =
       [&](const domain::RoutingState& state) -> std::shared_ptr<const PublishedState> {
     if (before != nullptr) {
@@ -260,8 +156,8 @@ Registry::EntryPtr Registry::MakeEntry(const Entry* before,
         if (draining->routing->state.epoch == state.epoch) return draining;
       }
     }
-    return std::make_shared<const PublishedState>(
-        domain::MigrationRouting{migration->name, state, migration->contract});
+    return std::make_shared<const PublishedState>(Sealed({migration->name, state, migration->contract}),
+                                                  clock_->SinceBoot(), urgent);
   };
   auto entry = std::make_shared<Entry>();
   entry->gate = std::move(gate);
@@ -274,7 +170,7 @@ Registry::EntryPtr Registry::MakeEntry(const Entry* before,
 }
 
 void Registry::Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision,
-                    WakeList* wake) {
+                    bool urgent, WakeList* wake) {
   auto next = std::make_shared<Entries>(*entries());
   if (entry == nullptr) {
     next->erase(name);
@@ -285,12 +181,15 @@ void Registry::Show(const std::string& name, EntryPtr entry, std::optional<uint6
     MutexLock lock(&view_mutex_);
     entries_ = std::move(next);
   }
-  if (routing_revision) wake->Append(hub_->Publish(MakeSnapshot(*routing_revision), name));
+  if (routing_revision) wake->Append(hub_->Publish(MakeSnapshot(*routing_revision), name, urgent));
   wake->Append(watchers_.Changed(name));
 }
 
-absl::StatusOr<uint64_t> Registry::Commit(absl::string_view name, store::WriteBatch batch) {
-  absl::StatusOr<uint64_t> revision = instances_->CommitWith(name, std::move(batch));
+absl::StatusOr<uint64_t> Registry::Commit(absl::string_view name, store::WriteBatch batch,
+                                          const std::string& evicted) {
+  absl::StatusOr<uint64_t> revision = evicted.empty()
+                                          ? instances_->CommitWith(name, std::move(batch))
+                                          : instances_->CommitEviction(name, evicted, std::move(batch));
   if (revision.ok()) {
     ++audit_count_;
     requests_.Committed();

@@ -10,16 +10,18 @@ namespace lockstep::engine {
 Subscription::Subscription(const SnapshotHub* hub, std::vector<std::string> migrations)
     : hub_(hub), migrations_(std::move(migrations)) {}
 
-std::shared_ptr<const domain::Snapshot> Subscription::TakeLatest() {
+TakenSnapshot Subscription::TakeLatest() {
   // The flag is taken before the state is read: a change in between only leads to reading once more.
-  if (!listener_->TakeChanged()) return nullptr;
+  if (!listener_->TakeChanged()) return {};
   const std::shared_ptr<const domain::Snapshot> all = hub_->Latest();
   auto mine = std::make_shared<domain::Snapshot>();
   mine->revision = all->revision;
+  mine->store_epoch = all->store_epoch;
   for (const std::string& name : migrations_) {
     if (const domain::MigrationRouting* routing = all->Find(name)) mine->migrations.push_back(*routing);
   }
-  return mine;
+  const uint64_t before = taken_revision_.exchange(all->revision);
+  return {std::move(mine), hub_->UrgentRevision(migrations_) > before};
 }
 
 std::unique_ptr<Subscription> SnapshotHub::Subscribe(std::vector<std::string> migrations,
@@ -31,13 +33,26 @@ std::unique_ptr<Subscription> SnapshotHub::Subscribe(std::vector<std::string> mi
   return subscription;
 }
 
-WakeList SnapshotHub::Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed) {
+WakeList SnapshotHub::Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed,
+                              bool urgent) {
   {
     MutexLock lock(&mutex_);
     LOCKSTEP_CHECK(snapshot->revision >= latest_->revision, "snapshots are published in commit order");
+    if (urgent) urgent_revisions_[changed] = snapshot->revision;
     latest_ = std::move(snapshot);
   }
   return notifier_.Changed(changed);
+}
+
+uint64_t SnapshotHub::UrgentRevision(const std::vector<std::string>& migrations) const {
+  MutexLock lock(&mutex_);
+  uint64_t newest = 0;
+  if (urgent_revisions_.empty()) return newest;
+  for (const std::string& migration : migrations) {
+    const auto urgent = urgent_revisions_.find(migration);
+    if (urgent != urgent_revisions_.end()) newest = std::max(newest, urgent->second);
+  }
+  return newest;
 }
 
 std::shared_ptr<const domain::Snapshot> SnapshotHub::Latest() const {

@@ -1,11 +1,15 @@
 // Hands the published routing states to streams: immutable snapshots, one newest-wins slot per stream.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
 #include "core/domain/snapshot.h"
 #include "server/engine/change_notifier.h"
@@ -14,13 +18,21 @@ namespace lockstep::engine {
 
 class SnapshotHub;
 
+// What a stream has to send.
+struct TakenSnapshot {
+  std::shared_ptr<const domain::Snapshot> snapshot;  // null: nothing changed
+  // Something in it goes ahead of whatever is on its way to the instance: a rollback, a drill, the end of a
+  // hold.
+  bool urgent = false;
+};
+
 // One stream's slot. Thread-safe. The rules for `wake` and for destruction are those of Listener.
 class Subscription {
  public:
-  // The newest snapshot of the migrations asked for, sorted by name; null when nothing changed since the last
-  // call. The first call returns the state at subscription or a newer one. Migrations that do not exist are
-  // absent.
-  std::shared_ptr<const domain::Snapshot> TakeLatest();
+  // The newest snapshot of the migrations asked for, sorted by name; nothing when nothing changed since the
+  // last call. The first call returns the state at subscription or a newer one. Migrations that do not exist
+  // are absent.
+  TakenSnapshot TakeLatest();
 
  private:
   friend class SnapshotHub;
@@ -29,6 +41,7 @@ class Subscription {
   const SnapshotHub* const hub_;
   std::vector<std::string> migrations_;  // sorted, unique
   std::unique_ptr<Listener> listener_;
+  std::atomic<uint64_t> taken_revision_{0};
 };
 
 // Thread-safe. Must outlive its subscriptions. Lock order: the registry's lock before the hub's.
@@ -41,15 +54,20 @@ class SnapshotHub {
   std::unique_ptr<Subscription> Subscribe(std::vector<std::string> migrations, std::function<void()> wake);
 
   // Replaces the state of every migration by `snapshot`, whose revision is not lower than the one before, and
-  // marks the streams that asked for `changed`. Called by the registry, in commit order; wake the result with
-  // no lock held.
-  WakeList Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed);
+  // marks the streams that asked for `changed`, urgently or not. Called by the registry, in commit order;
+  // wake the result with no lock held.
+  WakeList Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed, bool urgent);
 
   // Everything that is published; never null.
   std::shared_ptr<const domain::Snapshot> Latest() const;
 
  private:
+  friend class Subscription;
+  // Of the newest urgent change of any of `migrations`; 0 = none.
+  uint64_t UrgentRevision(const std::vector<std::string>& migrations) const;
+
   mutable Mutex mutex_;
+  absl::flat_hash_map<std::string, uint64_t> urgent_revisions_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const domain::Snapshot> latest_ ABSL_GUARDED_BY(mutex_) =
       std::make_shared<const domain::Snapshot>();
   ChangeNotifier notifier_;

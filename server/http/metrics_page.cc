@@ -266,7 +266,8 @@ void AddServer(const engine::EngineMetrics& metrics, absl::string_view version, 
   page->Add(1, {{"version", version}});
   page->Family("lockstep_instances", MetricType::Gauge,
                "Enrolled instances; fences count those that are gone, too.");
-  page->Add(static_cast<double>(metrics.instances.connected), {{"lease", "connected"}});
+  page->Add(static_cast<double>(metrics.instances.connected), {{"lease", "live"}});
+  page->Add(static_cast<double>(metrics.instances.expired), {{"lease", "expired"}});
   page->Add(static_cast<double>(metrics.instances.disconnected), {{"lease", "disconnected"}});
   page->Family("lockstep_telemetry_batches_total", MetricType::Counter,
                "Batches since the start, by what became of them.");
@@ -278,6 +279,11 @@ void AddServer(const engine::EngineMetrics& metrics, absl::string_view version, 
   page->Add(static_cast<double>(metrics.telemetry.void_deltas), {{"reason", "void"}});
   page->Family("lockstep_store_commit_duration_seconds", MetricType::Histogram, "Time to a durable commit.");
   page->Add(HistogramOf(metrics.store_commits));
+  page->Family(
+      "lockstep_rollback_propagation_seconds", MetricType::Histogram,
+      "From the publish of a rollback, a drill or the end of a hold until an instance routed by it; one "
+      "observation for each instance.");
+  page->Add(HistogramOf(metrics.rollback_propagation));
   page->Family("lockstep_store_revision", MetricType::Gauge, "Number of the newest commit.");
   page->Add(static_cast<double>(metrics.store_revision));
 }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
@@ -10,12 +11,17 @@
 #include "server/service/call.h"
 
 namespace lockstep::service {
+namespace {
 
-InstanceStream::InstanceStream(engine::Engine* engine, WorkerPool* pool, StreamGroup* group)
-    : engine_(engine), pool_(pool), group_(group) {
-  if (!group_->Add(this)) {
+constexpr char kGoingAway[] = "the server is closing the stream: reconnect";
+constexpr char kTooMany[] = "too many instances enrol at once: come back a little later";
+
+}  // namespace
+
+InstanceStream::InstanceStream(const StreamContext& context) : context_(context) {
+  if (!context_.group->Add(this)) {
     MutexLock lock(&mutex_);
-    FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is shutting down: reconnect"));
+    FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, kGoingAway));
     return;
   }
   StartRead(&request_);
@@ -24,7 +30,7 @@ InstanceStream::InstanceStream(engine::Engine* engine, WorkerPool* pool, StreamG
 void InstanceStream::End() {
   {
     MutexLock lock(&mutex_);
-    drain_due_ = true;
+    end_due_ = true;
   }
   Submit(&InstanceStream::WriteNext);  // not here: the group's lock is held
 }
@@ -39,71 +45,85 @@ void InstanceStream::OnReadDone(bool ok) {
 
 void InstanceStream::Handle() {
   absl::Status handled;
-  const bool enrolled = connection_ != 0;
+  const bool enrolled = handled_session_ != nullptr;
   if (enrolled == request_.has_enrol()) {
     handled =
         absl::FailedPreconditionError(enrolled ? "enrol: may be sent once a stream, as its first message"
                                                : "the first message of a stream has to be enrol");
   } else {
-    switch (request_.message_case()) {
-      case v1::WatchRequest::kEnrol:
-        handled = HandleEnrol(request_.enrol());
-        break;
-      case v1::WatchRequest::kAck:
-        handled = HandleAck(request_.ack());
-        break;
-      case v1::WatchRequest::kNack: {
-        const std::string reason = wire::NackReason(request_.nack());
-        Log(LogLevel::kWarning, "snapshot rejected", {{"instance", instance_id_}, {"reason", reason}});
-        handled = engine_->instances().Nack(instance_id_, connection_, reason);
-        break;
-      }
-      case v1::WatchRequest::kHeartbeat: {
-        handled = engine_->instances().Heartbeat(instance_id_, connection_);
-        MutexLock lock(&mutex_);
-        ++heartbeats_due_;
-        break;
-      }
-      case v1::WatchRequest::kLeave:
-        handled = HandleLeave();
-        break;
-      case v1::WatchRequest::MESSAGE_NOT_SET:
-        handled =
-            absl::InvalidArgumentError("message: one of enrol, ack, nack, heartbeat or leave is needed");
-        break;
-    }
+    handled = enrolled ? HandleMessage() : HandleEnrol(request_.enrol());
   }
   if (!handled.ok()) return Fail(handled);
   WriteNext();
   MutexLock lock(&mutex_);
-  if (!finished_) StartRead(&request_);
+  if (!finished_ && !turned_away_) StartRead(&request_);
+}
+
+absl::Status InstanceStream::HandleMessage() {
+  engine::InstanceSession& session = *handled_session_;
+  switch (request_.message_case()) {
+    case v1::WatchRequest::kAccept:
+      return session.OnAccept(request_.accept().revision());
+    case v1::WatchRequest::kAck: {
+      LOCKSTEP_ASSIGN_OR_RETURN(const wire::Ack ack, wire::AckFromProto(request_.ack()));
+      return session.OnAck(ack.revision, ack.held, ack.slice_checks);
+    }
+    case v1::WatchRequest::kNack: {
+      const std::string reason = wire::NackReason(request_.nack());
+      Log(LogLevel::kWarning, "snapshot rejected", {{"instance", session.instance_id()}, {"reason", reason}});
+      return session.OnNack(request_.nack().revision(), reason);
+    }
+    case v1::WatchRequest::kHeartbeat:
+      return HandleHeartbeat(request_.heartbeat());
+    case v1::WatchRequest::kLeave:
+      return HandleLeave();
+    case v1::WatchRequest::kEnrol:
+    case v1::WatchRequest::MESSAGE_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("message: one of accept, ack, nack, heartbeat or leave is needed");
 }
 
 absl::Status InstanceStream::HandleEnrol(const v1::Enrol& enrol) {
   LOCKSTEP_ASSIGN_OR_RETURN(domain::Enrolment wanted, wire::EnrolFromProto(enrol));
+  const absl::Duration now = context_.clock->SinceBoot();
+  if (const std::optional<absl::Duration> delay = context_.admission->TurnAway(now)) {
+    MutexLock lock(&mutex_);
+    turned_away_ = delay;
+    return absl::OkStatus();
+  }
   engine::EnrolRequest request;
-  request.instance_id = wanted.instance_id;
+  request.instance_id = std::move(wanted.instance_id);
   request.service = std::move(wanted.service);
   request.version = std::move(wanted.version);
   request.migrations = std::move(wanted.migrations);
   request.held = std::move(wanted.acknowledged_epochs);
-  LOCKSTEP_ASSIGN_OR_RETURN(engine::InstanceStream stream, engine_->Enrol(request, [this] { WriteNext(); }));
-  instance_id_ = std::move(wanted.instance_id);
-  connection_ = stream.connection;
-  Log(LogLevel::kInfo, "instance enrolled", {{"instance", instance_id_}, {"service", request.service}});
+  request.store_epoch = enrol.store_epoch();
+  request.lease_ttl = wanted.lease_ttl;
+  request.lease_policy = wanted.lease_policy;
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<engine::InstanceSession> session,
+                            engine::InstanceSession::Open(context_.engine, request, [this] { WriteNext(); }));
+  // By instance, so that those that enrolled together don't come back together.
+  const double jitter = static_cast<double>(absl::HashOf(request.instance_id) % 1000) / 5000.0;
+  drain_at_ = now + context_.max_stream_age * (0.9 + jitter);
+  Log(LogLevel::kInfo, "instance enrolled",
+      {{"instance", request.instance_id}, {"service", request.service}});
+  handled_session_ = session.get();
   MutexLock lock(&mutex_);
-  subscription_ = std::move(stream.subscription);
+  session_ = std::move(session);
   return absl::OkStatus();
 }
 
-absl::Status InstanceStream::HandleAck(const v1::Ack& ack) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const wire::Ack acknowledged, wire::AckFromProto(ack));
-  return engine_->Acknowledge(instance_id_, connection_, acknowledged.held);
+absl::Status InstanceStream::HandleHeartbeat(const v1::Heartbeat& heartbeat) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const domain::InstanceStatus status,
+                            wire::InstanceStatusFromProto(heartbeat.status()));
+  if (context_.clock->SinceBoot() >= drain_at_) handled_session_->Drain(kReconnectAfterDrain);
+  return handled_session_->OnHeartbeat(heartbeat.revision(), status);
 }
 
 absl::Status InstanceStream::HandleLeave() {
-  LOCKSTEP_RETURN_IF_ERROR(engine_->Leave(instance_id_, connection_));
-  Log(LogLevel::kInfo, "instance left", {{"instance", instance_id_}});
+  LOCKSTEP_RETURN_IF_ERROR(handled_session_->OnLeave());
+  Log(LogLevel::kInfo, "instance left", {{"instance", handled_session_->instance_id()}});
   MutexLock lock(&mutex_);
   FinishOnce(grpc::Status::OK);
   return absl::OkStatus();
@@ -116,32 +136,35 @@ void InstanceStream::WriteNext() {
     writing_ = true;
     StartWrite(&response_);
   } else if (drained_) {
-    FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is shutting down: reconnect"));
+    FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, turned_away_ ? kTooMany : kGoingAway));
   }
 }
 
 bool InstanceStream::NextResponse() {
+  if (drained_) return false;
   response_.Clear();
-  if (std::shared_ptr<const domain::Snapshot> snapshot =
-          subscription_ == nullptr ? nullptr : subscription_->TakeLatest()) {
-    *response_.mutable_snapshot() = wire::ToProto(*snapshot);
-    sent_revision_ = snapshot->revision;
-    for (const domain::MigrationRouting& migration : snapshot->migrations) {
-      engine_->instances().NoteSent(instance_id_, connection_, migration.name, migration.state.epoch);
-    }
-    return true;
+  std::optional<engine::InstanceMessage> message;
+  if (turned_away_) {
+    message = engine::DrainMessage{*turned_away_};
+  } else if (session_ != nullptr) {
+    if (end_due_) session_->Drain(kReconnectAfterDrain);
+    message = session_->Next();
+  } else if (end_due_) {
+    message = engine::DrainMessage{kReconnectAfterDrain};
   }
-  if (heartbeats_due_ > 0) {
-    --heartbeats_due_;
-    response_.mutable_heartbeat()->set_revision(sent_revision_);
-    return true;
-  }
-  if (drain_due_ && !drained_) {
+  if (!message) return false;
+  if (const auto* snapshot = std::get_if<engine::SnapshotMessage>(&*message)) {
+    *response_.mutable_snapshot() = wire::ToProto(*snapshot->snapshot, snapshot->digest);
+  } else if (const auto* delta = std::get_if<engine::DeltaMessage>(&*message)) {
+    *response_.mutable_delta() = wire::ToProto(delta->delta, delta->digest);
+  } else if (const auto* heartbeat = std::get_if<engine::HeartbeatMessage>(&*message)) {
+    response_.mutable_heartbeat()->set_revision(heartbeat->revision);
+  } else {
     drained_ = true;
-    *response_.mutable_drain()->mutable_reconnect_after() = wire::ToProto(kReconnectAfterDrain);
-    return true;
+    *response_.mutable_drain()->mutable_reconnect_after() =
+        wire::ToProto(std::get<engine::DrainMessage>(*message).reconnect_after);
   }
-  return false;
+  return true;
 }
 
 void InstanceStream::OnWriteDone(bool ok) {
@@ -162,13 +185,13 @@ void InstanceStream::OnCancel() {
 void InstanceStream::OnDone() { Submit(&InstanceStream::LeaveGroup); }
 
 void InstanceStream::LeaveGroup() {
-  group_->Remove(this);
+  context_.group->Remove(this);
   Release();  // gRPC's reference: from here on neither gRPC nor the group knows the stream
 }
 
 void InstanceStream::Submit(void (InstanceStream::*method)()) {
   references_.fetch_add(1);
-  pool_->Submit([this, method] {
+  context_.pool->Submit([this, method] {
     (this->*method)();
     Release();
   });
@@ -176,14 +199,13 @@ void InstanceStream::Submit(void (InstanceStream::*method)()) {
 
 void InstanceStream::Release() {
   if (references_.fetch_sub(1) > 1) return;
-  // Only wake-ups may still come, and none once the subscription is gone.
-  std::unique_ptr<engine::Subscription> subscription;
+  // Only wake-ups may still come, and none once the session is gone.
+  std::unique_ptr<engine::InstanceSession> session;
   {
     MutexLock lock(&mutex_);
-    subscription = std::move(subscription_);
+    session = std::move(session_);
   }
-  subscription.reset();
-  if (connection_ != 0) engine_->instances().Disconnected(instance_id_, connection_);
+  session.reset();
   delete this;
 }
 
@@ -195,7 +217,8 @@ void InstanceStream::FinishOnce(const grpc::Status& status) {
 
 void InstanceStream::Fail(const absl::Status& status) {
   Log(LogLevel::kWarning, "instance stream refused",
-      {{"instance", instance_id_}, {"error", status.message()}});
+      {{"instance", handled_session_ == nullptr ? "" : handled_session_->instance_id()},
+       {"error", status.message()}});
   MutexLock lock(&mutex_);
   FinishOnce(ToGrpcStatus(status));
 }

@@ -1,9 +1,7 @@
-// One instance's Watch stream: enrols it, sends it the newest snapshot after every change, takes its
-// acknowledgements.
+// One instance's Watch stream: engine::InstanceSession over gRPC.
 //
 // Requests are handled one at a time in the order they came: the next is read when the last has taken effect.
-// Responses wait in slots, not in a queue: the newest snapshot, the heartbeats to be answered, a drain
-// notice; one write at a time.
+// Responses are asked of the session one at a time, when the last has been written.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -14,9 +12,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "lockstep/v1/routing_service.pb.h"
-#include "server/engine/engine.h"
+#include "server/engine/instance_session.h"
+#include "server/service/admission.h"
 #include "server/service/stream_group.h"
 #include "server/service/worker_pool.h"
 
@@ -25,11 +25,22 @@ namespace lockstep::service {
 // How long a drained instance is asked to stay away, before the SDK's jitter.
 inline constexpr absl::Duration kReconnectAfterDrain = absl::Seconds(1);
 
+// What the streams of one server share.
+struct StreamContext {
+  engine::Engine* engine;
+  WorkerPool* pool;
+  StreamGroup* group;
+  Admission* admission;
+  const Clock* clock;
+  absl::Duration
+      max_stream_age;  // older ones are drained, so that load spreads over servers; +-10 % by instance
+};
+
 // Owns itself: gone once gRPC is done with the stream and no task of it is left on the pool.
 class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>,
                              public EndableStream {
  public:
-  InstanceStream(engine::Engine* engine, WorkerPool* pool, StreamGroup* group);
+  explicit InstanceStream(const StreamContext& context);
 
   // Sends a drain notice and then ends the stream.
   void End() override;
@@ -50,7 +61,8 @@ class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1
   // On the worker pool, one at a time.
   void Handle();
   absl::Status HandleEnrol(const v1::Enrol& enrol);
-  absl::Status HandleAck(const v1::Ack& ack);
+  absl::Status HandleMessage();  // any but enrol
+  absl::Status HandleHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status HandleLeave();
 
   void WriteNext();
@@ -59,25 +71,22 @@ class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1
   void FinishOnce(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fail(const absl::Status& status);
 
-  engine::Engine* const engine_;
-  WorkerPool* const pool_;
-  StreamGroup* const group_;
+  const StreamContext context_;
 
   // One for gRPC until LeaveGroup, one for each task on the pool.
   std::atomic<int> references_{1};
 
   v1::WatchRequest request_;  // gRPC's while a read is under way, else Handle's
 
-  // Set by the first request, before subscription_, and then constant.
-  std::string instance_id_;
-  engine::ConnectionId connection_ = 0;
+  // Set by the first request and then constant; Handle's.
+  engine::InstanceSession* handled_session_ = nullptr;
+  absl::Duration drain_at_ = absl::InfiniteDuration();  // since boot
 
   Mutex mutex_;
-  std::unique_ptr<engine::Subscription> subscription_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<engine::InstanceSession> session_ ABSL_GUARDED_BY(mutex_);
   v1::WatchResponse response_ ABSL_GUARDED_BY(mutex_);
-  uint64_t sent_revision_ ABSL_GUARDED_BY(mutex_) = 0;
-  int heartbeats_due_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool drain_due_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Duration> turned_away_ ABSL_GUARDED_BY(mutex_);  // come back after this long
+  bool end_due_ ABSL_GUARDED_BY(mutex_) = false;                       // the server is going away
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

@@ -25,17 +25,6 @@
 namespace lockstep::service {
 namespace {
 
-engine::MutationContext ContextOf(const grpc::CallbackServerContext& call,
-                                  const wire::MutationOptions& options) {
-  engine::MutationContext context;
-  context.principal = PrincipalOf(call);
-  if (options.expected_version.has_value()) context.etag = wire::EtagOf(*options.expected_version);
-  context.request_id = options.request_id;
-  context.validate_only = options.validate_only;
-  context.reason = options.reason;
-  return context;
-}
-
 absl::Status Fill(const absl::StatusOr<engine::MigrationView>& view, v1::Migration* response) {
   if (view.ok()) *response = MigrationToProto(*view);
   return view.status();
@@ -57,21 +46,6 @@ engine::MigrationUpdate UpdateOf(const google::protobuf::FieldMask& mask, domain
   return update;
 }
 
-v1::Instance InstanceToProto(const engine::InstanceView& instance, uint64_t published_epoch) {
-  v1::Instance out;
-  out.set_instance_id(instance.instance_id);
-  out.set_service(instance.service);
-  out.set_version(instance.version);
-  out.set_connected(instance.connected);
-  out.set_sent_epoch(instance.sent_epoch);
-  out.set_acknowledged_epoch(instance.acknowledged_epoch);
-  out.set_lag(published_epoch > instance.acknowledged_epoch ? published_epoch - instance.acknowledged_epoch
-                                                            : 0);
-  wire::SetTime(instance.last_seen, out, &v1::Instance::mutable_last_seen_time);
-  out.set_last_nack(instance.last_nack);
-  return out;
-}
-
 // A position in a list that counts from somewhere: a number in a page token.
 absl::StatusOr<uint64_t> NumberIn(const std::string& position) {
   uint64_t number = 0;
@@ -83,6 +57,17 @@ absl::StatusOr<uint64_t> NumberIn(const std::string& position) {
 }
 
 }  // namespace
+
+engine::MutationContext ContextOf(const grpc::CallbackServerContext& call,
+                                  const wire::MutationOptions& options) {
+  engine::MutationContext context;
+  context.principal = PrincipalOf(call);
+  if (options.expected_version.has_value()) context.etag = wire::EtagOf(*options.expected_version);
+  context.request_id = options.request_id;
+  context.validate_only = options.validate_only;
+  context.reason = options.reason;
+  return context;
+}
 
 v1::Migration MigrationToProto(const engine::MigrationView& view) {
   wire::MigrationView shown;
@@ -96,6 +81,9 @@ v1::Migration MigrationToProto(const engine::MigrationView& view) {
     out.set_service(wait.service);
     out.set_epoch(wait.epoch);
     out.set_reason(wait.reason);
+    wire::SetTime(wait.since, out, &v1::FenceWait::mutable_since);
+    out.set_pinned_by(wait.pinned_by);
+    out.set_unblock(wait.unblock);
   }
   return wire::ToProto(*view.migration, shown);
 }
@@ -245,27 +233,6 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::ListDecisions(grpc::CallbackServ
     for (const domain::DecisionRecord& record : page) *response->add_decisions() = wire::ToProto(record);
     if (!page.empty() && page.back().number > 1) {
       response->set_next_page_token(scope.TokenFor(absl::StrCat(page.back().number)));
-    }
-    return absl::OkStatus();
-  });
-}
-
-grpc::ServerUnaryReactor* MigrationServiceImpl::ListInstances(grpc::CallbackServerContext* context,
-                                                              const v1::ListInstancesRequest* request,
-                                                              v1::ListInstancesResponse* response) {
-  return AnswerInline(context, [&]() -> absl::Status {
-    LOCKSTEP_RETURN_IF_ERROR(wire::ValidateMigrationName("parent", request->parent()));
-    LOCKSTEP_ASSIGN_OR_RETURN(const int32_t page_size, wire::ReadPageSize(request->page_size()));
-    const wire::PageScope scope("ListInstances", request->parent());
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::string after, scope.PositionOf(request->page_token()));
-    LOCKSTEP_ASSIGN_OR_RETURN(const engine::MigrationView view, engine_->registry().Get(request->parent()));
-    for (const engine::InstanceView& instance : engine_->instances().List(request->parent())) {
-      if (instance.instance_id <= after) continue;
-      if (response->instances_size() == page_size) {
-        response->set_next_page_token(scope.TokenFor(response->instances(page_size - 1).instance_id()));
-        break;
-      }
-      *response->add_instances() = InstanceToProto(instance, view.migration->published.epoch);
     }
     return absl::OkStatus();
   });

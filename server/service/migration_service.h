@@ -1,6 +1,7 @@
 // MigrationService: administration. Thin: wire -> engine -> wire.
 #pragma once
 
+#include "core/wire/request.h"
 #include "lockstep/v1/migration_service.grpc.pb.h"
 #include "server/engine/engine.h"
 #include "server/service/stream_group.h"
@@ -47,6 +48,10 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
                                           v1::ListDecisionsResponse*) override;
   grpc::ServerUnaryReactor* ListInstances(grpc::CallbackServerContext*, const v1::ListInstancesRequest*,
                                           v1::ListInstancesResponse*) override;
+  grpc::ServerUnaryReactor* EvictInstance(grpc::CallbackServerContext*, const v1::EvictInstanceRequest*,
+                                          v1::EvictInstanceResponse*) override;
+  grpc::ServerUnaryReactor* DrillRollback(grpc::CallbackServerContext*, const v1::DrillRollbackRequest*,
+                                          v1::DrillRollbackResponse*) override;
   grpc::ServerUnaryReactor* ListMismatchSamples(grpc::CallbackServerContext*,
                                                 const v1::ListMismatchSamplesRequest*,
                                                 v1::ListMismatchSamplesResponse*) override;
@@ -60,6 +65,10 @@ class MigrationServiceImpl final : public v1::MigrationService::CallbackService 
   WorkerPool* const pool_;
   StreamGroup streams_;
 };
+
+// Who asks, and how.
+engine::MutationContext ContextOf(const grpc::CallbackServerContext& call,
+                                  const wire::MutationOptions& options);
 
 // The resource as the API shows it.
 v1::Migration MigrationToProto(const engine::MigrationView& view);

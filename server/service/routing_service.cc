@@ -23,7 +23,7 @@ void FillCommon(const engine::RemoteRouting& remote, Response* response) {
 
 grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>* RoutingServiceImpl::Watch(
     grpc::CallbackServerContext*) {
-  return new InstanceStream(engine_, pool_, &streams_);
+  return new InstanceStream(stream_context_);
 }
 
 grpc::ServerUnaryReactor* RoutingServiceImpl::Route(grpc::CallbackServerContext* context,

@@ -2,17 +2,30 @@
 #pragma once
 
 #include "absl/time/time.h"
+#include "core/base/clock.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
 #include "server/engine/engine.h"
+#include "server/service/admission.h"
+#include "server/service/instance_stream.h"
 #include "server/service/stream_group.h"
 #include "server/service/worker_pool.h"
 
 namespace lockstep::service {
 
-// Thread-safe. Owns neither argument.
+struct RoutingServiceOptions {
+  int max_enrolments_per_second = 2000;  // at least 1; see Admission
+  // Streams older than this are asked to reconnect, in about one second each at its time.
+  absl::Duration max_stream_age = absl::Minutes(30);
+};
+
+// Thread-safe. Owns none of the arguments.
 class RoutingServiceImpl final : public v1::RoutingService::CallbackService {
  public:
-  RoutingServiceImpl(engine::Engine* engine, WorkerPool* pool) : engine_(engine), pool_(pool) {}
+  RoutingServiceImpl(engine::Engine* engine, WorkerPool* pool, const Clock* clock,
+                     const RoutingServiceOptions& options = {})
+      : engine_(engine),
+        admission_(options.max_enrolments_per_second),
+        stream_context_{engine, pool, &streams_, &admission_, clock, options.max_stream_age} {}
 
   // Tells every open stream to reconnect, and refuses new ones.
   void EndStreams() { streams_.EndAll(); }
@@ -25,8 +38,9 @@ class RoutingServiceImpl final : public v1::RoutingService::CallbackService {
 
  private:
   engine::Engine* const engine_;
-  WorkerPool* const pool_;
   StreamGroup streams_;
+  Admission admission_;
+  const StreamContext stream_context_;
 };
 
 }  // namespace lockstep::service

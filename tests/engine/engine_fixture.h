@@ -17,6 +17,7 @@
 #include "core/base/error_info.h"
 #include "core/base/mutex.h"
 #include "server/engine/engine.h"
+#include "server/engine/instance_session.h"
 #include "server/store/memory_store.h"
 #include "tests/engine/record_codec_under_test.h"
 #include "tests/support/faulty_store.h"
@@ -51,6 +52,16 @@ inline domain::MigrationPlan FullPlan() {
                 StepOf(domain::Stage::kCanaryRead, 1000, {MismatchCheck()}),
                 StepOf(domain::Stage::kCanaryRead, 25000, {MismatchCheck()}),
                 StepOf(domain::Stage::kCanaryRead, 100000, {MismatchCheck()})};
+  return plan;
+}
+
+// The same, on to COMPLETE.
+inline domain::MigrationPlan PlanToComplete() {
+  domain::MigrationPlan plan = FullPlan();
+  plan.steps.push_back(StepOf(domain::Stage::kCutover, 8000));
+  plan.steps.push_back(StepOf(domain::Stage::kCutover, 100000));
+  plan.steps.push_back(StepOf(domain::Stage::kNewOnly));
+  plan.steps.push_back(StepOf(domain::Stage::kComplete));
   return plan;
 }
 
@@ -119,6 +130,7 @@ class EngineTest : public ::testing::Test {
     command.kind = kind;
     command.override_gate = override_gate;
     command.weight = weight;
+    command.accept_no_way_back = kind == domain::CommandKind::kAdvance && NextStageIsNewOnly(name);
     if (override_gate && context.reason.empty()) context.reason = "test";
     return registry().Execute(name, command, context);
   }
@@ -128,16 +140,60 @@ class EngineTest : public ::testing::Test {
     EXPECT_TRUE(view.ok()) << view.status();
     return *view;
   }
+  bool NextStageIsNewOnly(const std::string& name = kName) {
+    const auto view = registry().Get(name);
+    if (!view.ok()) return false;
+    const domain::Migration& migration = *view->migration;
+    const auto next = static_cast<size_t>(migration.step + 1);
+    return next < migration.plan.steps.size() && migration.plan.steps[next].stage == domain::Stage::kNewOnly;
+  }
   domain::Stage StageNow() { return Now().migration->published.stage; }
 
+  EnrolRequest RequestOf(const std::string& id, std::map<std::string, uint64_t> held = {},
+                         const std::string& service = "cities",
+                         std::vector<std::string> migrations = {kName}) {
+    EnrolRequest request;
+    request.instance_id = id;
+    request.service = service;
+    request.version = "1";
+    request.migrations = std::move(migrations);
+    request.held = std::move(held);
+    request.store_epoch = registry().store_epoch();
+    return request;
+  }
   void Enrol(const std::string& id, std::map<std::string, uint64_t> held = {},
              const std::string& service = "cities", std::vector<std::string> migrations = {kName}) {
-    auto stream = engine_->Enrol({id, service, "1", std::move(migrations), std::move(held)}, [] {});
-    ASSERT_TRUE(stream.ok()) << stream.status();
-    streams_[id] = *std::move(stream);
+    EnrolAs(RequestOf(id, std::move(held), service, std::move(migrations)));
+  }
+  void EnrolAs(const EnrolRequest& request) {
+    auto session = InstanceSession::Open(engine_.get(), request, [] {});
+    ASSERT_TRUE(session.ok()) << session.status();
+    streams_[request.instance_id].session = *std::move(session);
+    streams_[request.instance_id].in_force = nullptr;
+  }
+  // What the instance is sent, applied and accepted; null: nothing new.
+  std::shared_ptr<const domain::Snapshot> Take(const std::string& id) {
+    Stream& stream = streams_.at(id);
+    std::shared_ptr<const domain::Snapshot> taken;
+    while (const std::optional<InstanceMessage> message = stream.session->Next()) {
+      if (const auto* snapshot = std::get_if<SnapshotMessage>(&*message)) {
+        taken = snapshot->snapshot;
+        EXPECT_EQ(domain::SnapshotDigest(*taken), snapshot->digest);
+      } else if (const auto* delta = std::get_if<DeltaMessage>(&*message)) {
+        auto applied = domain::ApplyDelta(*stream.in_force, delta->delta);
+        EXPECT_TRUE(applied.ok()) << applied.status();
+        EXPECT_EQ(domain::SnapshotDigest(*applied), delta->digest);
+        taken = std::make_shared<const domain::Snapshot>(*std::move(applied));
+      } else {
+        continue;
+      }
+      stream.in_force = taken;
+      EXPECT_TRUE(stream.session->OnAccept(taken->revision).ok());
+    }
+    return taken;
   }
   absl::Status Ack(const std::string& id, uint64_t epoch) {
-    return engine_->Acknowledge(id, streams_.at(id).connection, {{kName, epoch}});
+    return streams_.at(id).session->OnAck(0, {{kName, epoch}}, {});
   }
   // Every instance has taken over the published state.
   void AckAll() {
@@ -188,7 +244,11 @@ class EngineTest : public ::testing::Test {
   std::unique_ptr<store::RecordCodec> codec_ = NewCodecUnderTest();
   std::unique_ptr<Process> process_;
   std::unique_ptr<Engine> engine_;
-  std::map<std::string, InstanceStream> streams_;
+  struct Stream {
+    std::unique_ptr<InstanceSession> session;
+    std::shared_ptr<const domain::Snapshot> in_force;
+  };
+  std::map<std::string, Stream> streams_;
 };
 
 }  // namespace lockstep::engine

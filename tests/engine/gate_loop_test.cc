@@ -90,7 +90,7 @@ TEST_F(GateLoopTest, MissingAndUnknownInstancesHoldTheStepIntoCanary) {
   Enrol("x", {}, "stranger");
   Seconds(1, 100, 0);
   EXPECT_TRUE(HasGuard("unexpected_instance"));
-  ASSERT_TRUE(engine_->Leave("x", streams_["x"].connection).ok());
+  ASSERT_TRUE(streams_["x"].session->OnLeave().ok());
   streams_.erase("x");
   Seconds(2, 100, 0);
   EXPECT_EQ(StageNow(), Stage::kCanaryRead);
@@ -164,7 +164,7 @@ TEST_F(GateLoopTest, SilentInstancesHold) {
   EXPECT_FALSE(HasGuard("silent_instance"));
 
   // Gone without leaving, as after a crash.
-  engine_->instances().Disconnected("b", streams_["b"].connection);
+  streams_["b"].session.reset();
   streams_.erase("b");
   Seconds(29, 100, 0);
   EXPECT_FALSE(HasGuard("silent_instance"));
@@ -176,7 +176,7 @@ TEST_F(GateLoopTest, SilentInstancesHold) {
   Enrol("b", {{kName, Now().migration->published.epoch}});
   Seconds(1, 100, 0);
   EXPECT_TRUE(HasGuard("silent_instance"));
-  ASSERT_TRUE(engine_->Leave("b", streams_["b"].connection).ok());
+  ASSERT_TRUE(streams_["b"].session->OnLeave().ok());
   streams_.erase("b");
   Seconds(1, 100, 0);
   EXPECT_FALSE(HasGuard("silent_instance"));

@@ -284,13 +284,13 @@ TEST_F(RegistryTest, MoreStepsWakeASucceededMigration) {
 TEST_F(RegistryTest, ADeletedMigrationVanishesAndANewOneGoesOnCounting) {
   Create();
   Enrol("a");
-  ASSERT_NE(streams_["a"].subscription->TakeLatest()->Find(kName), nullptr);
+  ASSERT_NE(Take("a")->Find(kName), nullptr);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   EXPECT_EQ(ReasonOf(registry().Delete(kName, By("user:ann"))), "MIGRATION_ACTIVE");
   ASSERT_TRUE(Do(CommandKind::kAbort).ok());
   const domain::Migration before = *Now().migration;
   ASSERT_TRUE(engine_->Delete(kName, By("user:ann")).ok());
-  EXPECT_EQ(streams_["a"].subscription->TakeLatest()->Find(kName), nullptr);
+  EXPECT_EQ(Take("a")->Find(kName), nullptr);
   Restart();
   EXPECT_EQ(registry().Get(kName).status().code(), absl::StatusCode::kNotFound);
   const MigrationView again = Create();
@@ -390,7 +390,7 @@ TEST_F(RegistryTest, ACommitWhoseOutcomeIsUnknownStopsTheFunnel) {
 TEST_F(RegistryTest, AnEnrolmentWhoseOutcomeIsUnknownIsSeenInTheHealth) {
   Create();
   store_.FailCommit(1, store::FaultyStore::Moment::kAfterApply, absl::UnknownError("sync failed"));
-  EXPECT_FALSE(engine_->Enrol({"a", "cities", "1", {kName}, {}}, [] {}).ok());
+  EXPECT_FALSE(InstanceSession::Open(engine_.get(), RequestOf("a"), [] {}).ok());
   EXPECT_FALSE(engine_->health().ok());
   EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName), 1u) << "it counts, since it may be enrolled";
 }
@@ -408,23 +408,22 @@ TEST_F(RegistryTest, AFailedCommitChangesNothing) {
 
 TEST_F(RegistryTest, Enrolment) {
   Create();
-  EXPECT_EQ(ReasonOf(engine_->Enrol({"a", "cities", "1", {kName}, {{kName, 9}}}, [] {}).status()),
-            "EPOCH_AHEAD");
+  EXPECT_EQ(ReasonOf(registry().Enrol(RequestOf("a", {{kName, 9}})).status()), "EPOCH_AHEAD");
   Enrol("a");
   EXPECT_EQ(engine_->instances().List(kName)[0].acknowledged_epoch, 1u);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   EXPECT_EQ(Ack("a", 3).code(), absl::StatusCode::kInvalidArgument);
-  const ConnectionId old = streams_["a"].connection;
+  const auto old = std::move(streams_["a"].session);
   Enrol("a");  // claims nothing: an earlier process may still be there
   EXPECT_EQ(engine_->instances().List(kName)[0].acknowledged_epoch, 1u);
-  EXPECT_EQ(ReasonOf(engine_->Acknowledge("a", old, {{kName, 2}})), "NOT_ENROLLED");
+  EXPECT_EQ(ReasonOf(old->OnAck(0, {{kName, 2}}, {})), "NOT_ENROLLED");
   ASSERT_TRUE(Ack("a", 2).ok());
   Enrol("a", {{kName, 1}});  // less than it acknowledged: what it claims counts
   EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName), 1u);
   ASSERT_TRUE(Do(CommandKind::kAdvance, By("user:ann"), true).ok());
   EXPECT_EQ(Now().waiting.size(), 1u);
   EXPECT_THAT(Now().waiting[0].reason, HasSubstr("OFF"));  // found in the decision records
-  ASSERT_TRUE(engine_->Leave("a", streams_["a"].connection).ok());
+  ASSERT_TRUE(streams_["a"].session->OnLeave().ok());
   EXPECT_EQ(StageNow(), Stage::kShadowRead);
 }
 
@@ -435,7 +434,7 @@ TEST(PublishSimulation, NoTwoLiveStatesCollide) {
    public:
     explicit Simulation(uint64_t seed) : prng_(seed) {}
     void TestBody() override {
-      Create();
+      Create(kName, PlanToComplete());
       for (int i = 0; i < 250 && !HasFailure(); ++i) Step();
     }
 
@@ -499,7 +498,7 @@ TEST(PublishSimulation, NoTwoLiveStatesCollide) {
     void Leave(const std::string& id) {
       if (streams_.count(id) == 0) return;
       actors_.erase(id);
-      EXPECT_TRUE(engine_->Leave(id, streams_[id].connection).ok());
+      EXPECT_TRUE(streams_[id].session->OnLeave().ok());
       streams_.erase(id);
     }
 
@@ -519,7 +518,7 @@ TEST(PublishSimulation, NoTwoLiveStatesCollide) {
     void Deliver() {
       for (auto& [id, stream] : streams_) {
         if (prng_.Below(3) == 0) continue;
-        const auto snapshot = stream.subscription->TakeLatest();
+        const auto snapshot = Take(id);
         if (snapshot == nullptr) continue;
         const domain::RoutingState& state = snapshot->Find(kName)->state;
         published_[state.epoch] = state;

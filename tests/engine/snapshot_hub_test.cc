@@ -24,19 +24,19 @@ TEST(SnapshotHub, EveryStreamGetsItsSubset) {
   SnapshotHub hub;
   int woken = 0;
   const auto stream = hub.Subscribe({"b", "later", "b"}, [&] { ++woken; });
-  EXPECT_TRUE(stream->TakeLatest()->migrations.empty());
-  EXPECT_EQ(stream->TakeLatest(), nullptr);
-  hub.Publish(SnapshotAt(1, {"a", "b"}), "a").WakeAll();
+  EXPECT_TRUE(stream->TakeLatest().snapshot->migrations.empty());
+  EXPECT_EQ(stream->TakeLatest().snapshot, nullptr);
+  hub.Publish(SnapshotAt(1, {"a", "b"}), "a", false).WakeAll();
   EXPECT_EQ(woken, 0);
-  hub.Publish(SnapshotAt(2, {"a", "b"}), "b").WakeAll();
-  hub.Publish(SnapshotAt(3, {"a", "b", "later"}), "later").WakeAll();
+  hub.Publish(SnapshotAt(2, {"a", "b"}), "b", false).WakeAll();
+  hub.Publish(SnapshotAt(3, {"a", "b", "later"}), "later", false).WakeAll();
   EXPECT_EQ(woken, 1) << "woken once, until it reads";
-  const auto snapshot = stream->TakeLatest();
+  const auto snapshot = stream->TakeLatest().snapshot;
   EXPECT_EQ(snapshot->revision, 3u);
   ASSERT_EQ(snapshot->migrations.size(), 2u);
   EXPECT_EQ(snapshot->migrations[0].name, "b");
   EXPECT_EQ(snapshot->migrations[1].name, "later");
-  EXPECT_EQ(stream->TakeLatest(), nullptr);
+  EXPECT_EQ(stream->TakeLatest().snapshot, nullptr);
 }
 
 TEST(SnapshotHub, NewestWinsUnderThreads) {
@@ -51,7 +51,7 @@ TEST(SnapshotHub, NewestWinsUnderThreads) {
         std::atomic<int> wakes{0};
         const auto stream = hub.Subscribe({"m"}, [&] { ++wakes; });
         for (int reads = 0; reads < 50 && seen < kLast; ++reads) {
-          const auto snapshot = stream->TakeLatest();
+          const auto snapshot = stream->TakeLatest().snapshot;
           if (snapshot == nullptr) {
             std::this_thread::yield();
             continue;
@@ -63,7 +63,7 @@ TEST(SnapshotHub, NewestWinsUnderThreads) {
     });
   }
   for (uint64_t revision = 1; revision <= kLast; ++revision) {
-    hub.Publish(SnapshotAt(revision, {"m"}), "m").WakeAll();
+    hub.Publish(SnapshotAt(revision, {"m"}), "m", false).WakeAll();
   }
   for (std::thread& reader : readers) reader.join();
 }

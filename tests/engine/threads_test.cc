@@ -29,25 +29,34 @@ class ThreadsTest : public EngineTest {
     const std::string id = absl::StrCat("i", number);
     for (int round = 0; round < 5; ++round) {
       std::atomic<int> wakes{0};
-      auto stream = engine_->Enrol({id, "cities", "1", {kName}, {}}, [&] { ++wakes; });
-      ASSERT_TRUE(stream.ok()) << stream.status();
+      auto opened = InstanceSession::Open(engine_.get(), RequestOf(id), [&] { ++wakes; });
+      ASSERT_TRUE(opened.ok()) << opened.status();
+      InstanceSession& session = **opened;
       uint64_t epoch = 0;
       for (int i = 0; i < 50; ++i) {
-        if (const auto snapshot = stream->subscription->TakeLatest()) {
-          const uint64_t next = snapshot->Find(kName)->state.epoch;
+        while (const std::optional<InstanceMessage> message = session.Next()) {
+          uint64_t revision = 0;
+          uint64_t next = epoch;
+          if (const auto* snapshot = std::get_if<SnapshotMessage>(&*message)) {
+            revision = snapshot->snapshot->revision;
+            next = snapshot->snapshot->Find(kName)->state.epoch;
+          } else if (const auto* delta = std::get_if<DeltaMessage>(&*message)) {
+            revision = delta->delta.revision;
+            if (!delta->delta.changed.empty()) next = delta->delta.changed[0].state.epoch;
+          } else {
+            continue;
+          }
           EXPECT_GE(next, epoch);
           epoch = next;
-          engine_->instances().NoteSent(id, stream->connection, kName, epoch);
-          EXPECT_TRUE(engine_->Acknowledge(id, stream->connection, {{kName, epoch}}).ok());
+          EXPECT_TRUE(session.OnAccept(revision).ok());
+          EXPECT_TRUE(session.OnAck(revision, {{kName, epoch}}, {}).ok());
         }
-        EXPECT_TRUE(engine_->instances().Heartbeat(id, stream->connection).ok());
+        EXPECT_TRUE(session.OnHeartbeat(0, {}).ok());
         const auto routing = registry().RouteRemotely(kName);
         ASSERT_TRUE(routing.ok());
       }
       if (round % 2 == 0) {
-        EXPECT_TRUE(engine_->Leave(id, stream->connection).ok());
-      } else {
-        engine_->instances().Disconnected(id, stream->connection);
+        EXPECT_TRUE(session.OnLeave().ok());
       }
     }
   }

@@ -1,0 +1,108 @@
+#include "server/engine/instance_session.h"
+
+#include <utility>
+
+#include "core/base/status_macros.h"
+
+namespace lockstep::engine {
+
+InstanceSession::InstanceSession(Engine* engine, std::string instance_id)
+    : engine_(engine), instance_id_(std::move(instance_id)) {}
+
+absl::StatusOr<std::unique_ptr<InstanceSession>> InstanceSession::Open(Engine* engine,
+                                                                       const EnrolRequest& request,
+                                                                       std::function<void()> wake) {
+  std::unique_ptr<InstanceSession> session(new InstanceSession(engine, request.instance_id));
+  LOCKSTEP_ASSIGN_OR_RETURN(session->connection_, engine->registry().Enrol(request));
+  session->subscription_ = engine->hub().Subscribe(request.migrations, std::move(wake));
+  return session;
+}
+
+InstanceSession::~InstanceSession() {
+  subscription_.reset();  // from here on no wake-up comes
+  if (connection_ != 0) engine_->instances().Disconnected(instance_id_, connection_);
+}
+
+absl::Status InstanceSession::OnAccept(uint64_t revision) {
+  std::shared_ptr<const domain::Snapshot> accepted;
+  {
+    MutexLock lock(&mutex_);
+    // An older one than was sent last: a rollback has overtaken it.
+    if (sent_ == nullptr || sent_->revision != revision) return absl::OkStatus();
+    accepted_ = std::exchange(sent_, nullptr);
+    accepted = accepted_;
+  }
+  return engine_->Accept(instance_id_, connection_, *accepted);
+}
+
+absl::Status InstanceSession::OnAck(uint64_t, const std::map<std::string, uint64_t>& held,
+                                    const std::vector<domain::SliceCheck>& slice_checks) {
+  return engine_->Acknowledge(instance_id_, connection_, held, slice_checks);
+}
+
+absl::Status InstanceSession::OnNack(uint64_t, std::string reason) {
+  {
+    MutexLock lock(&mutex_);
+    // A snapshot that was rejected as a whole would be rejected again, over and over: it waits for a
+    // heartbeat.
+    send_due_ = send_due_ || sent_ == nullptr || !sent_is_full_;
+    sent_ = nullptr;
+    accepted_ = nullptr;
+  }
+  return engine_->instances().Nack(instance_id_, connection_, std::move(reason));
+}
+
+absl::Status InstanceSession::OnHeartbeat(uint64_t, const domain::InstanceStatus& status) {
+  LOCKSTEP_RETURN_IF_ERROR(engine_->instances().Heartbeat(instance_id_, connection_, status));
+  MutexLock lock(&mutex_);
+  ++heartbeats_due_;
+  if (sent_ == nullptr && accepted_ == nullptr && newest_ != nullptr) send_due_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status InstanceSession::OnLeave() { return engine_->Leave(instance_id_, connection_); }
+
+void InstanceSession::Drain(absl::Duration reconnect_after) {
+  MutexLock lock(&mutex_);
+  if (!drain_ && !drained_) drain_ = reconnect_after;
+}
+
+bool InstanceSession::drained() const {
+  MutexLock lock(&mutex_);
+  return drained_;
+}
+
+std::optional<InstanceMessage> InstanceSession::Next() {
+  MutexLock lock(&mutex_);
+  if (drained_) return std::nullopt;
+  TakenSnapshot taken = subscription_->TakeLatest();
+  if (taken.snapshot != nullptr) {
+    newest_ = std::move(taken.snapshot);
+    send_due_ = true;
+  }
+  if (send_due_ && (sent_ == nullptr || taken.urgent)) return StateMessage();
+  if (heartbeats_due_ > 0) {
+    --heartbeats_due_;
+    return HeartbeatMessage{newest_ == nullptr ? 0 : newest_->revision};
+  }
+  if (drain_) {
+    drained_ = true;
+    return DrainMessage{*drain_};
+  }
+  return std::nullopt;
+}
+
+InstanceMessage InstanceSession::StateMessage() {
+  // With a message on its way it is not known here what the instance has by the time this one arrives.
+  sent_is_full_ = accepted_ == nullptr || sent_ != nullptr;
+  sent_ = newest_;
+  send_due_ = false;
+  const uint64_t digest = domain::SnapshotDigest(*sent_);
+  for (const domain::MigrationRouting& migration : sent_->migrations) {
+    engine_->instances().NoteSent(instance_id_, connection_, migration.name, migration.state.epoch);
+  }
+  if (sent_is_full_) return SnapshotMessage{sent_, digest};
+  return DeltaMessage{domain::DeltaBetween(*accepted_, *sent_), digest};
+}
+
+}  // namespace lockstep::engine
