@@ -152,6 +152,7 @@ ExitCode Run(int argc, const char* const* argv, const Streams& streams) {
   AddMigrationCommands(&root, &action);
   AddChangeCommands(&root, &action);
   AddLookCommands(&root, &action);
+  AddFleetCommands(&root, &action);
   AddGateCommands(&root, &action);
   AddLocalCommands(&root, &local);
   try {

@@ -4,8 +4,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/cli/commands.h"
+#include "client/cli/render_fleet.h"
 #include "client/cli/text.h"
+#include "core/base/error_info.h"
 #include "core/domain/migration.h"
 
 namespace lockstep::cli {
@@ -18,6 +21,7 @@ struct ChangeArgs {
   std::string weight;
   bool dry_run = false;
   bool override_gate = false;
+  bool accept_no_way_back = false;
 };
 
 v1::StateChange MakeChange(Session& session, const ChangeArgs& args) {
@@ -42,17 +46,37 @@ void Report(Session& session, absl::string_view command, bool dry_run, const v1:
                               ", epoch ", migration.routing().epoch()));
   }
   if (migration.has_pending_routing()) {
+    const int waiting_for = migration.waiting_for_size();
     session.Note(Glyph::kWaiting, Tone::kWaiting,
-                 absl::StrCat(DescribeRouting(migration.pending_routing()), " waits to be published for ",
-                              migration.waiting_for_size(), " instances"));
+                 absl::StrCat("on the way to ", DescribeRouting(migration.pending_routing()),
+                              waiting_for == 0   ? ""
+                              : waiting_for == 1 ? ", waits for 1 instance"
+                                                 : absl::StrCat(", waits for ", waiting_for, " instances")));
     for (const v1::FenceWait& wait : migration.waiting_for()) {
       session.Note(Glyph::kWaiting, Tone::kWaiting,
-                   absl::StrCat(wait.instance_id(), " (", wait.service(), ") at epoch ", wait.epoch(), ": ",
-                                wait.reason()));
+                   absl::StrCat(DescribeFenceWait(wait, absl::Now()), ": ", wait.reason(),
+                                wait.unblock().empty() ? "" : "; ", wait.unblock()));
     }
   }
   session.Print(migration, migration.name(),
                 [&] { return RenderMigrations({migration}, session.render_options()); });
+}
+
+template <typename Request>
+ExitCode Send(Session& session, const ChangeArgs& args, absl::string_view command, const std::string& name,
+              Request request,
+              grpc::Status (v1::MigrationService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                 v1::Migration*),
+              absl::Status* refusal = nullptr) {
+  request.set_name(name);
+  *request.mutable_change() = MakeChange(session, args);
+  const auto migration = session.connection().Call(method, request);
+  if (!migration.ok()) {
+    if (refusal != nullptr) *refusal = migration.status();
+    return refusal != nullptr ? ExitCodeOf(migration.status()) : session.Fail(migration.status());
+  }
+  Report(session, command, args.dry_run, *migration);
+  return ExitCode::kOk;
 }
 
 // `consequence`: asked about before the call; empty = the call is harmless, or must not be held up.
@@ -69,12 +93,7 @@ ExitCode Change(Session& session, const ChangeArgs& args, absl::string_view comm
         session.Confirm(absl::StrCat(command, " ", short_name, " ", consequence), short_name);
     if (confirmed != ExitCode::kOk) return confirmed;
   }
-  request.set_name(*name);
-  *request.mutable_change() = MakeChange(session, args);
-  const auto migration = session.connection().Call(method, request);
-  if (!migration.ok()) return session.Fail(migration.status());
-  Report(session, command, args.dry_run, *migration);
-  return ExitCode::kOk;
+  return Send(session, args, command, *name, request, method);
 }
 
 constexpr absl::string_view kOverrideConsequence = "goes on although the gate may hold, on your word alone";
@@ -110,20 +129,52 @@ void AddPlainCommand(CLI::App* root, Action* action, const std::string& name, co
   });
 }
 
+bool IsPointOfNoReturn(const absl::Status& status) {
+  const auto info = GetErrorInfo(status);
+  return info.has_value() && info->reason == "POINT_OF_NO_RETURN";
+}
+
+// Whether the next step is the one without a way back is for the server to know: it refuses, and then this
+// asks.
+// --yes is not enough, because scripts give it for everything.
+ExitCode Advance(Session& session, const ChangeArgs& args) {
+  if (args.override_gate && args.reason.empty()) return NeedsReason(session);
+  const auto name = ResolveMigrationName(session.settings(), args.name);
+  if (!name.ok()) return session.UsageError(name.status().message());
+  const std::string short_name = domain::ShortMigrationName(*name);
+  if (args.override_gate && !args.dry_run) {
+    const ExitCode confirmed =
+        session.Confirm(absl::StrCat("advance ", short_name, " ", kOverrideConsequence), short_name);
+    if (confirmed != ExitCode::kOk) return confirmed;
+  }
+  const auto method = &v1::MigrationService::Stub::AdvanceMigration;
+  v1::AdvanceMigrationRequest request;
+  request.set_override_gate(args.override_gate);
+  request.set_accept_no_way_back(args.accept_no_way_back);
+  absl::Status refusal;
+  const ExitCode answer = Send(session, args, "advance", *name, request, method, &refusal);
+  if (refusal.ok()) return answer;
+  if (!IsPointOfNoReturn(refusal) || args.dry_run) return session.Fail(refusal);
+  const ExitCode accepted = session.Ask(
+      absl::StrCat(
+          "advance ", short_name,
+          " ends the way back: from NEW_ONLY on the old side gets no more writes, so neither rollback nor "
+          "abort can return to it; what is written from then on would be lost there"),
+      short_name, "--accept-no-way-back");
+  if (accepted != ExitCode::kOk) return accepted;
+  request.set_accept_no_way_back(true);
+  return Send(session, args, "advance", *name, request, method);
+}
+
 void AddAdvance(CLI::App* root, Action* action) {
   CLI::App* command =
-      root->add_subcommand("advance", "Go to the next step of the plan")->group("Moving a migration");
+      root->add_subcommand("advance", "Go to the next step of the plan; asks before the point of no return")
+          ->group("Moving a migration");
   const auto args = AddChangeArgs(command);
   AddOverride(command, args);
-  command->callback([=] {
-    *action = [=](Session& session) {
-      if (args->override_gate && args->reason.empty()) return NeedsReason(session);
-      v1::AdvanceMigrationRequest request;
-      request.set_override_gate(args->override_gate);
-      return Change(session, *args, "advance", request, args->override_gate ? kOverrideConsequence : "",
-                    &v1::MigrationService::Stub::AdvanceMigration);
-    };
-  });
+  command->add_flag("--accept-no-way-back", args->accept_no_way_back,
+                    "Take the step into NEW_ONLY without being asked: from there on there is no way back");
+  command->callback([=] { *action = [=](Session& session) { return Advance(session, *args); }; });
 }
 
 void AddSetWeight(CLI::App* root, Action* action) {
@@ -163,7 +214,7 @@ void AddChangeCommands(CLI::App* root, Action* action) {
                   &Stub::PauseMigration);
   AddPlainCommand(root, action, "resume", "Go on after a pause or a rollback", "", &Stub::ResumeMigration);
   // Never asks: whoever rolls back is in a hurry, and it can be undone.
-  AddPlainCommand(root, action, "rollback", "To the stage below, at once; never asks", "",
+  AddPlainCommand(root, action, "rollback", "To the stage below, from CUTOVER slice by slice; never asks", "",
                   &Stub::RollbackMigration);
   AddPlainCommand(root, action, "abort", "To OFF; evidence and coverage are void",
                   "takes it to OFF, and its evidence and coverage are void", &Stub::AbortMigration);

@@ -17,7 +17,9 @@ using Action = std::function<ExitCode(Session&)>;
 void AddMigrationCommands(CLI::App* root, Action* action);
 // start|advance|pause|resume|rollback|abort|set-weight
 void AddChangeCommands(CLI::App* root, Action* action);
-// get|wait|route explain|mismatch list|instance list|server health
+// instance list|evict, drill rollback
+void AddFleetCommands(CLI::App* root, Action* action);
+// get|wait|route explain|mismatch list|server health
 void AddLookCommands(CLI::App* root, Action* action);
 // gate explain|export|replay|simulate
 void AddGateCommands(CLI::App* root, Action* action);
@@ -45,5 +47,8 @@ absl::StatusOr<std::vector<Item>> FetchAll(
   } while (!page_token.empty());
   return all;
 }
+
+// Every instance enrolled for the migration, which is named in full.
+absl::StatusOr<std::vector<v1::Instance>> FetchInstances(Session& session, const std::string& migration);
 
 }  // namespace lockstep::cli

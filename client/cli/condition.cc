@@ -17,6 +17,9 @@ struct Reached {
   bool operator()(const WeightReached& condition) const {
     return migration.routing().read_weight() >= condition.weight;
   }
+  bool operator()(const WriteWeightReached& condition) const {
+    return migration.routing().write_weight() >= condition.weight;
+  }
   bool operator()(const InRunState& condition) const { return migration.run_state() == condition.state; }
   bool operator()(const NothingPending&) const { return !migration.has_pending_routing(); }
 };
@@ -34,6 +37,10 @@ absl::StatusOr<Condition> ParseCondition(absl::string_view text) {
     LOCKSTEP_ASSIGN_OR_RETURN(const uint32_t weight, ParseWeight(value));
     return WeightReached{weight};
   }
+  if (absl::ConsumePrefix(&value, "write_weight=")) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const uint32_t weight, ParseWeight(value));
+    return WriteWeightReached{weight};
+  }
   if (text == "published") return NothingPending{};
   const auto* state = FindEnumValue(*v1::RunState_descriptor(), text);
   if (state != nullptr) return InRunState{static_cast<v1::RunState>(state->number())};
@@ -43,8 +50,9 @@ absl::StatusOr<Condition> ParseCondition(absl::string_view text) {
 Progress Judge(const Condition& condition, const v1::Migration& migration) {
   const bool went_back = migration.run_state() == v1::RUN_STATE_ROLLED_BACK;
   const bool reached = std::visit(Reached{migration}, condition);
-  const bool about_progress =
-      std::holds_alternative<StageReached>(condition) || std::holds_alternative<WeightReached>(condition);
+  const bool about_progress = std::holds_alternative<StageReached>(condition) ||
+                              std::holds_alternative<WeightReached>(condition) ||
+                              std::holds_alternative<WriteWeightReached>(condition);
   if (reached && !(went_back && about_progress)) return Progress::kReached;
   // Whatever the run state: what pends is published once the instances have moved on.
   if (std::holds_alternative<NothingPending>(condition)) return Progress::kNotYet;

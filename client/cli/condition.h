@@ -11,7 +11,8 @@
 namespace lockstep::cli {
 
 inline constexpr char kConditionHelp[] =
-    "stage=STAGE or weight=5% (at least that far, published), running, paused, rolled_back, succeeded, "
+    "stage=STAGE, weight=5% of reads or write_weight=5% (at least that far, published), running, paused, "
+    "rolled_back, succeeded, "
     "published (nothing pends)";
 
 struct StageReached {
@@ -20,12 +21,15 @@ struct StageReached {
 struct WeightReached {
   uint32_t weight;  // in buckets
 };
+struct WriteWeightReached {
+  uint32_t weight;  // in buckets
+};
 struct InRunState {
   v1::RunState state;
 };
 struct NothingPending {};
 
-using Condition = std::variant<StageReached, WeightReached, InRunState, NothingPending>;
+using Condition = std::variant<StageReached, WeightReached, WriteWeightReached, InRunState, NothingPending>;
 
 absl::StatusOr<Condition> ParseCondition(absl::string_view text);
 

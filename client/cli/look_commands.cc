@@ -1,4 +1,4 @@
-// get, wait, route explain, mismatch list, instance list, server health.
+// get, wait, route explain, mismatch list, server health.
 #include <limits>
 #include <memory>
 #include <string>
@@ -30,18 +30,6 @@ CLI::App* AddGroup(CLI::App* root, const std::string& name, const std::string& h
 
 void AddName(CLI::App* command, std::string* name) {
   command->add_option("name", *name, "Migration: id, ns/id or full name")->required()->type_name("NAME");
-}
-
-absl::StatusOr<std::vector<v1::Instance>> FetchInstances(Session& session, const std::string& migration) {
-  return FetchAll<v1::Instance, v1::ListInstancesResponse>(
-      [&](const std::string& page_token) {
-        v1::ListInstancesRequest request;
-        request.set_parent(migration);
-        request.set_page_token(page_token);
-        return session.connection().Call(&Migrations::ListInstances, request);
-      },
-      [](const v1::ListInstancesResponse& response) -> const auto& { return response.instances(); },
-      kNoLimit);
 }
 
 ExitCode Get(Session& session, const std::string& name) {
@@ -227,27 +215,6 @@ void AddMismatch(CLI::App* root, Action* action) {
       [=] { *action = [=](Session& session) { return ListMismatches(session, *name, *limit); }; });
 }
 
-ExitCode ListInstances(Session& session, const std::string& text) {
-  const auto name = ResolveMigrationName(session.settings(), text);
-  if (!name.ok()) return session.UsageError(name.status().message());
-  const auto instances = FetchInstances(session, *name);
-  if (!instances.ok()) return session.Fail(instances.status());
-  v1::ListInstancesResponse all;
-  all.mutable_instances()->Assign(instances->begin(), instances->end());
-  session.PrintList<v1::Instance>(
-      all, *instances, [](const v1::Instance& instance) { return instance.instance_id(); },
-      [&] { return RenderInstances(*instances, session.render_options()); }, "no instance is enrolled");
-  return ExitCode::kOk;
-}
-
-void AddInstance(CLI::App* root, Action* action) {
-  CLI::App* group = AddGroup(root, "instance", "The service processes that take part");
-  CLI::App* command = group->add_subcommand("list", "Enrolled instances with epoch and lag");
-  const auto name = std::make_shared<std::string>();
-  AddName(command, name.get());
-  command->callback([=] { *action = [=](Session& session) { return ListInstances(session, *name); }; });
-}
-
 ExitCode ServerHealth(Session& session, const std::string& wait) {
   std::optional<absl::Duration> wait_for_server;
   if (!wait.empty()) {
@@ -311,7 +278,6 @@ void AddLookCommands(CLI::App* root, Action* action) {
   AddWait(root, action);
   AddRoute(root, action);
   AddMismatch(root, action);
-  AddInstance(root, action);
   AddServer(root, action);
 }
 

@@ -7,19 +7,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/render_fleet.h"
 #include "client/cli/render_gate.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
+#include "core/domain/bucketing.h"
 #include "core/domain/migration.h"
 
 namespace lockstep::cli {
 namespace {
 
 std::string NameOf(v1::Stage stage) { return EnumName(*v1::Stage_descriptor(), stage); }
-
-std::string Age(const google::protobuf::Timestamp& time, absl::Time now) {
-  return ShortDuration(now - FromProto(time));
-}
 
 struct Look {
   Glyph glyph;
@@ -85,6 +83,19 @@ std::string DescribeStep(const v1::PlanStep& step) {
   return absl::StrJoin(notes, ", ");
 }
 
+// Who gets the writes, where that differs from key to key.
+std::string DescribeWrites(const v1::RoutingState& state) {
+  if (state.stage() != v1::STAGE_CUTOVER) return "";
+  std::vector<std::string> parts;
+  if (state.write_weight() > 0) {
+    parts.push_back(absl::StrCat("new first for ", FormatWeight(state.write_weight()), " of keys"));
+  }
+  const std::string held = DescribeHeldSlice(state);
+  if (!held.empty()) parts.push_back("held for " + held);
+  if (state.drain_weight() < domain::kBucketCount) parts.push_back("old first for the rest");
+  return absl::StrJoin(parts, ", ");
+}
+
 std::string RenderHeader(const v1::Migration& migration, const RenderOptions& options) {
   const Style& style = options.style;
   const v1::RoutingState& routing = migration.routing();
@@ -97,6 +108,7 @@ std::string RenderHeader(const v1::Migration& migration, const RenderOptions& op
     if (!value.empty()) fields.AddRow({Cell(std::string(name), Tone::kFaint), Cell(value)});
   };
   add("stage", DescribeRouting(routing));
+  add("writes", DescribeWrites(routing));
   add("why", migration.run_state_reason());
   std::string step = StepPosition(migration);
   if (!step.empty() && migration.has_step_start_time()) {
@@ -109,6 +121,9 @@ std::string RenderHeader(const v1::Migration& migration, const RenderOptions& op
         absl::StrCat(UtcTime(migration.deadline_time()), " UTC, ", deadline > options.now ? "in " : "passed ",
                      ShortDuration(deadline > options.now ? deadline - options.now : options.now - deadline),
                      deadline > options.now ? "" : " ago"));
+  }
+  if (routing.stage() >= v1::STAGE_DUAL_WRITE) {
+    add("way back", migration.reversible() ? "rollback, or abort to OFF" : "none");
   }
   add("routing", absl::StrCat("epoch ", routing.epoch(), ", generation ", routing.generation()));
   add("owners", absl::StrJoin(migration.owners(), ", "));
@@ -153,6 +168,12 @@ std::string RenderChecks(const v1::GateResult& gate, const RenderOptions& option
   return table.ToString(options.style, indent);
 }
 
+// Of reads in CANARY_READ, of writes in CUTOVER; elsewhere the stage says it.
+std::string WeightOf(const v1::PlanStep& step) {
+  const bool weighted = step.stage() == v1::STAGE_CANARY_READ || step.stage() == v1::STAGE_CUTOVER;
+  return weighted ? FormatWeight(step.weight()) : "";
+}
+
 std::string RenderPlan(const v1::Migration& migration, const RenderOptions& options) {
   if (migration.plan().steps_size() == 0) return "";
   const int current = migration.has_step() ? static_cast<int>(migration.step()) : -1;
@@ -165,9 +186,7 @@ std::string RenderPlan(const v1::Migration& migration, const RenderOptions& opti
     const Tone tone = done ? Tone::kGood : i == current ? Tone::kStrong : Tone::kFaint;
     const char* word = done ? "done" : i == current ? "now" : "ahead";
     steps.AddRow({Cell(std::string(GlyphText(options.style, glyph)), tone), Cell(absl::StrCat(i + 1)),
-                  Cell(NameOf(step.stage()), tone),
-                  step.stage() == v1::STAGE_CANARY_READ ? FormatWeight(step.weight()) : "", Cell(word, tone),
-                  DescribeStep(step)});
+                  Cell(NameOf(step.stage()), tone), WeightOf(step), Cell(word, tone), DescribeStep(step)});
   }
   // The checks go below the current step, where a tree has its branch.
   std::string out = Section("Plan", options.style);
@@ -182,27 +201,14 @@ std::string RenderPlan(const v1::Migration& migration, const RenderOptions& opti
   return out;
 }
 
-std::string RenderPending(const v1::Migration& migration, const RenderOptions& options) {
-  if (!migration.has_pending_routing()) return "";
-  std::string out = Section("Pending", options.style);
-  const std::string title = absl::StrCat(GlyphText(options.style, Glyph::kWaiting), " WAITS");
-  absl::StrAppend(&out, "  ", Paint(options.style, Tone::kWaiting, title), "  to publish ",
-                  DescribeRouting(migration.pending_routing()));
-  if (migration.has_pending_since())
-    absl::StrAppend(&out, ", for ", Age(migration.pending_since(), options.now));
-  absl::StrAppend(&out,
-                  migration.waiting_for_size() == 0 ? "\n" : ", until these instances have moved on:\n");
-  Table table;
-  for (const v1::FenceWait& wait : migration.waiting_for()) {
-    table.AddRow({wait.instance_id(), wait.service(), absl::StrCat("epoch ", wait.epoch()), wait.reason()});
-  }
-  return out + table.ToString(options.style, "    ");
-}
-
 }  // namespace
 
 std::string UtcTime(const google::protobuf::Timestamp& time) {
   return absl::FormatTime("%Y-%m-%d %H:%M:%S", FromProto(time), absl::UTCTimeZone());
+}
+
+std::string Age(const google::protobuf::Timestamp& time, absl::Time now) {
+  return ShortDuration(now - FromProto(time));
 }
 
 std::string LowerNameOf(const google::protobuf::EnumDescriptor& type, int value) {
@@ -229,6 +235,12 @@ std::string DescribeRouting(const v1::RoutingState& state) {
   return text;
 }
 
+std::string DescribeHeldSlice(const v1::RoutingState& state) {
+  if (state.drain_weight() <= state.write_weight()) return "";
+  return absl::StrCat("those from ", FormatWeight(state.write_weight()), " to ",
+                      FormatWeight(state.drain_weight()));
+}
+
 std::string RenderMigrations(const std::vector<v1::Migration>& migrations, const RenderOptions& options) {
   std::vector<std::string> headers = {"NAME", "STATE", "STAGE", "STEP", "GATE", "EPOCH", "PENDING"};
   if (options.wide) headers.insert(headers.end(), {"OWNERS", "ETAG", "UPDATED", "WHY"});
@@ -248,27 +260,6 @@ std::string RenderMigrations(const std::vector<v1::Migration>& migrations, const
       row.push_back(migration.has_update_time() ? UtcTime(migration.update_time()) : "");
       row.push_back(migration.run_state_reason());
     }
-    table.AddRow(std::move(row));
-  }
-  return table.empty() ? "" : table.ToString(options.style);
-}
-
-std::string RenderInstances(const std::vector<v1::Instance>& instances, const RenderOptions& options) {
-  std::vector<std::string> headers = {"INSTANCE", "SERVICE", "VERSION", "STATE",
-                                      "EPOCH",    "LAG",     "SEEN",    "REJECTED"};
-  if (options.wide) headers.insert(headers.begin() + 5, "SENT");
-  Table table(std::move(headers));
-  for (const v1::Instance& instance : instances) {
-    const Glyph glyph = instance.connected() ? Glyph::kDone : Glyph::kWarning;
-    std::vector<Cell> row = {
-        instance.instance_id(), instance.service(), instance.version(),
-        Cell(absl::StrCat(GlyphText(options.style, glyph), instance.connected() ? " connected" : " gone"),
-             instance.connected() ? Tone::kGood : Tone::kWaiting),
-        absl::StrCat(instance.acknowledged_epoch())};
-    if (options.wide) row.push_back(absl::StrCat(instance.sent_epoch()));
-    row.push_back(Cell(absl::StrCat(instance.lag()), instance.lag() > 0 ? Tone::kWaiting : Tone::kPlain));
-    row.push_back(instance.has_last_seen_time() ? Age(instance.last_seen_time(), options.now) + " ago" : "");
-    row.push_back(Cell(instance.last_nack(), Tone::kBad));
     table.AddRow(std::move(row));
   }
   return table.empty() ? "" : table.ToString(options.style);

@@ -25,6 +25,8 @@ struct RenderOptions {
 
 // "2026-01-31 09:00:00".
 std::string UtcTime(const google::protobuf::Timestamp& time);
+// How long ago: "1m40s".
+std::string Age(const google::protobuf::Timestamp& time, absl::Time now);
 // As in migration files: every enum but the stage in lower case.
 std::string LowerNameOf(const google::protobuf::EnumDescriptor& type, int value);
 // "✓ ADVANCE".
@@ -34,6 +36,9 @@ std::string PaintCell(const Cell& cell, const Style& style);
 // "CANARY_READ 5 %"; the weights that mean something at that stage.
 std::string DescribeRouting(const v1::RoutingState& state);
 
+// "those from 10 % to 15 %": the keys whose writes are held; empty if there are none.
+std::string DescribeHeldSlice(const v1::RoutingState& state);
+
 // One line per migration.
 std::string RenderMigrations(const std::vector<v1::Migration>& migrations, const RenderOptions& options);
 
@@ -41,7 +46,6 @@ std::string RenderMigrations(const std::vector<v1::Migration>& migrations, const
 std::string RenderMigration(const v1::Migration& migration, const std::vector<v1::Instance>& instances,
                             const RenderOptions& options);
 
-std::string RenderInstances(const std::vector<v1::Instance>& instances, const RenderOptions& options);
 std::string RenderDecisions(const std::vector<v1::DecisionRecord>& decisions, const RenderOptions& options);
 std::string RenderMismatches(const std::vector<v1::MismatchSample>& samples, const RenderOptions& options);
 

@@ -40,6 +40,12 @@ std::string HintFor(const absl::Status& status, const Settings& settings) {
     case ExitCode::kInterrupted:
       break;
   }
+  if (ReasonOf(status) == "POINT_OF_NO_RETURN") {
+    return "`lockstep advance NAME` asks for it; --accept-no-way-back takes the step without asking";
+  }
+  if (ReasonOf(status) == "PINS_TO_OLD") {
+    return "lift the pins in the migration's file, then `lockstep migration apply -f`";
+  }
   if (absl::IsNotFound(status)) {
     return absl::StrCat("`lockstep migration list` shows what is in namespace ", settings.ns,
                         "; --namespace names another one");
@@ -146,11 +152,14 @@ ExitCode Session::UsageError(absl::string_view message, absl::string_view hint) 
 }
 
 ExitCode Session::Confirm(absl::string_view consequence, absl::string_view name) {
-  if (settings_.yes) return ExitCode::kOk;
+  return settings_.yes ? ExitCode::kOk : Ask(consequence, name, "--yes");
+}
+
+ExitCode Session::Ask(absl::string_view consequence, absl::string_view name, absl::string_view instead) {
   if (settings_.no_input || !streams_.in_is_terminal || !streams_.err_is_terminal) {
     return UsageError(
         absl::StrCat("this needs a confirmation, and there is no terminal to ask on: ", consequence),
-        "pass --yes to confirm, or --dry-run to only check");
+        absl::StrCat("pass ", instead, " to confirm, or --dry-run to only check"));
   }
   Warn(consequence);
   streams_.err << "Type " << Paint(err_style_, Tone::kStrong, name) << " to go on: " << std::flush;

@@ -52,6 +52,8 @@ class Session {
   // Asks the user to type `name` after saying what will happen. kOk to go on: also when --yes was given.
   // Without a terminal to ask on, kUsage with what to pass instead; kError when something else was typed.
   ExitCode Confirm(absl::string_view consequence, absl::string_view name);
+  // The same where --yes does not suffice; `instead` is the flag that does.
+  ExitCode Ask(absl::string_view consequence, absl::string_view name, absl::string_view instead);
 
  private:
   const Settings settings_;

@@ -31,6 +31,7 @@ enum class NumberForm { kPlain, kWeight, kRatio, kQuantile, kLimit };
 NumberForm FormOf(const FieldDescriptor& field) {
   static const auto* const kForms = new std::map<absl::string_view, NumberForm>{
       {"lockstep.v1.PlanStep.weight", NumberForm::kWeight},
+      {"lockstep.v1.CutoverLimits.slice_weight", NumberForm::kWeight},
       {"lockstep.v1.Check.budget", NumberForm::kRatio},
       {"lockstep.v1.Check.floor", NumberForm::kRatio},
       {"lockstep.v1.Check.quantile", NumberForm::kQuantile},
@@ -54,7 +55,7 @@ bool OutputOnly(const FieldDescriptor& field) {
       "lockstep.v1.Migration.pending_since", "lockstep.v1.Migration.waiting_for",
       "lockstep.v1.Migration.gate",          "lockstep.v1.Migration.create_time",
       "lockstep.v1.Migration.update_time",   "lockstep.v1.Migration.deadline_time",
-      "lockstep.v1.Contract.revision",
+      "lockstep.v1.Migration.reversible",    "lockstep.v1.Contract.revision",
   };
   return kFields->count(field.full_name()) > 0;
 }
@@ -290,7 +291,7 @@ class Mapper {
           const auto weight = ParseWeight(text);
           if (!weight.ok()) return wrong(weight.status().message());
           value = *weight;
-          WarnOfFewBuckets(node, value);
+          WarnOfFewBuckets(node, field.name(), value);
         } else if (!absl::SimpleAtoi(text, &value)) {
           return wrong(absl::StrCat("must be a whole number from 0 to 4294967295; found \"", text, "\""));
         }
@@ -319,11 +320,11 @@ class Mapper {
                        absl::StrJoin(EnumNames(*field.enum_type(), lower), ", ")));
   }
 
-  void WarnOfFewBuckets(const YAML::Node& node, uint32_t weight) {
+  void WarnOfFewBuckets(const YAML::Node& node, const std::string& field, uint32_t weight) {
     if (weight == 0 || weight > 100 || node.Scalar().find('%') != std::string::npos) return;
     diagnostics_->push_back(
         {Severity::kWarning, PositionOf(node.Mark()),
-         absl::StrCat("`weight`: ", weight, " without a \"%\" counts buckets and means ",
+         absl::StrCat("`", field, "`: ", weight, " without a \"%\" counts buckets and means ",
                       FormatWeight(weight), "; write \"", weight, "%\" for a percentage")});
   }
 

@@ -57,6 +57,10 @@ TEST(CompletionTest, BashCompletes) {
                 {"lockstep -o json mig", "migration"},
                 {"lockstep completion f", "fish"},
                 {"lockstep wait x --f", "--for"},
+                {"lockstep instance e", "evict"},
+                {"lockstep instance evict x y --r", "--reason"},
+                {"lockstep drill r", "rollback"},
+                {"lockstep advance x --acc", "--accept-no-way-back"},
                 {"lockstep advance x --o", "--override --output"},
                 {"lockstep pause x --over", ""}};
   for (const auto& row : kTable) {

@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "core/base/error_info.h"
 #include "core/wire/status.h"
 
 namespace lockstep::cli {
@@ -71,7 +72,21 @@ class FakeServer::Migrations final : public v1::MigrationService::Service {
   }
   grpc::Status AdvanceMigration(grpc::ServerContext* context, const v1::AdvanceMigrationRequest* request,
                                 v1::Migration* response) override {
-    return Change(context, "AdvanceMigration", *request, response);
+    const grpc::Status status = Change(context, "AdvanceMigration", *request, response);
+    if (!status.ok() || !script().point_of_no_return || request->accept_no_way_back()) return status;
+    return ToGrpc(WithErrorInfo(absl::FailedPreconditionError("the next step is NEW_ONLY"),
+                                {.reason = "POINT_OF_NO_RETURN"}));
+  }
+  grpc::Status EvictInstance(grpc::ServerContext* context, const v1::EvictInstanceRequest* request,
+                             v1::EvictInstanceResponse* response) override {
+    *response = script().evicted;
+    return fake_->Record(context, request->change().validate_only() ? "CheckEviction" : "EvictInstance",
+                         *request);
+  }
+  grpc::Status DrillRollback(grpc::ServerContext* context, const v1::DrillRollbackRequest* request,
+                             v1::DrillRollbackResponse* response) override {
+    *response = script().drill;
+    return fake_->Record(context, "DrillRollback", *request);
   }
   grpc::Status PauseMigration(grpc::ServerContext* context, const v1::PauseMigrationRequest* request,
                               v1::Migration* response) override {
@@ -124,8 +139,10 @@ class FakeServer::Migrations final : public v1::MigrationService::Service {
   }
   grpc::Status ListInstances(grpc::ServerContext* context, const v1::ListInstancesRequest* request,
                              v1::ListInstancesResponse* response) override {
-    response->set_next_page_token(
-        FillPage(script().instances, request->page_token(), [&] { return response->add_instances(); }));
+    auto& before = script().instances_before;
+    response->set_next_page_token(FillPage(before.empty() ? script().instances : before.front(),
+                                           request->page_token(), [&] { return response->add_instances(); }));
+    if (!before.empty() && response->next_page_token().empty()) before.erase(before.begin());
     return fake_->Record(context, "ListInstances", *request);
   }
   grpc::Status ListMismatchSamples(grpc::ServerContext* context,

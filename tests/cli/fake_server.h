@@ -24,9 +24,14 @@ struct Script {
   absl::Status status;                              // what every call but the streams fails with, unless OK
   std::map<std::string, v1::Migration> migrations;  // by name; unknown ones are NOT_FOUND
   v1::Migration changed;                            // answer of every state change
-  std::vector<v1::Migration> watched;               // what a watch streams ...
-  absl::Status watch_end;   // ... before it ends with this; OK = it goes on until it is cancelled
-  size_t watch_breaks = 0;  // this many streams break (UNAVAILABLE) after their first message
+  bool point_of_no_return = false;  // an advance is refused unless it accepts that there is no way back
+  v1::EvictInstanceResponse evicted;
+  v1::DrillRollbackResponse drill;
+  // What the next calls of ListInstances answer, one after the other; then `instances`.
+  std::vector<std::vector<v1::Instance>> instances_before;
+  std::vector<v1::Migration> watched;  // what a watch streams ...
+  absl::Status watch_end;              // ... before it ends with this; OK = it goes on until it is cancelled
+  size_t watch_breaks = 0;             // this many streams break (UNAVAILABLE) after their first message
   std::vector<v1::Instance> instances;
   std::vector<v1::DecisionRecord> decisions;
   std::vector<v1::MismatchSample> mismatches;

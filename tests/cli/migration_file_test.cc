@@ -155,7 +155,7 @@ TEST(MigrationFileTest, ErrorsSayWhereAndWhat) {
        {"f:3:3: error: unknown field `stepz` in plan: did you mean `steps`?"}},
       {"name: a/b\nplan:\n  frobnicate: 1\n",
        {"f:3:3: error: unknown field `frobnicate` in plan: known are steps, alpha_rollback, alpha_advance, "
-        "expected_services, cool_down, telemetry_limits"}},
+        "expected_services, cool_down, telemetry_limits, cutover"}},
       {"name: a/b\nplan:\n  steps:\n    - stage: CANARY\n",
        {"f:4:14: error: `stage`: unknown value \"CANARY\": allowed are OFF, DUAL_WRITE, SHADOW_READ, "
         "CANARY_READ, "
@@ -306,6 +306,47 @@ TEST(CompareTest, DefaultsEqualWhatWasLeftOut) {
   EXPECT_EQ((*changes)[0].difference, "  modified: labels[x]: \"0\" -> \"1\"\n");
   EXPECT_EQ((*changes)[1].field, "plan");
   EXPECT_EQ((*changes)[1].difference, "  modified: plan.steps[0].min_bake.seconds: 30 -> 60\n");
+}
+
+TEST(MigrationFileTest, CutoverLimits) {
+  const auto slice = [](const std::string& limits) {
+    return ParseMigrationFile(absl::StrCat("name: demo/x\nplan:\n  cutover: ", limits,
+                                           "\n  steps: [{stage: CUTOVER, weight: 50%}]\n"),
+                              "d");
+  };
+  const MigrationFile file = slice("{slice_weight: 2.5%, max_hold: 1m30s}");
+  ASSERT_TRUE(file.ok());
+  const v1::Plan& plan = file.documents[0].migration.plan();
+  EXPECT_EQ(plan.cutover().slice_weight(), 2500u);
+  EXPECT_EQ(plan.cutover().max_hold().seconds(), 90);
+  EXPECT_EQ(plan.steps(0).weight(), 50000u);
+  const struct {
+    const char* limits;
+    const char* diagnostic;
+  } kTable[] = {
+      {"{slice_weight: 101%}", "3:27: error: `slice_weight`: \"101%\" is more than 100 %"},
+      {"{slice_weight: 5}",
+       "3:27: warning: `slice_weight`: 5 without a \"%\" counts buckets and means 0.005 %; write \"5%\" for "
+       "a "
+       "percentage"},
+      {"{slice_wight: 5%}",
+       "3:13: error: unknown field `slice_wight` in plan.cutover: did you mean `slice_weight`?"},
+      {"{max_hold: 10}",
+       "3:23: error: `max_hold`: \"10\" is not a duration: write a number with a unit, like \"30s\", \"5m\" "
+       "or \"1h30m\""},
+      {"5%",
+       "3:12: error: plan.cutover must be a mapping with the fields slice_weight, max_hold; found a single "
+       "value"},
+      {"", "3:3: error: `cutover` has no value: give one or remove the line"},
+  };
+  for (const auto& row : kTable) {
+    const MigrationFile wrong = slice(row.limits);
+    ASSERT_EQ(wrong.diagnostics.size(), 1u) << row.limits;
+    EXPECT_EQ(FormatDiagnostic("f", wrong.diagnostics[0]), absl::StrCat("f:", row.diagnostic));
+  }
+  const MigrationFile output = ParseMigrationFile("name: demo/x\nreversible: true\n", "d");
+  ASSERT_EQ(output.diagnostics.size(), 1u);
+  EXPECT_EQ(output.diagnostics[0].message, "`reversible` is set by the server: remove it");
 }
 
 }  // namespace

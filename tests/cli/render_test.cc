@@ -1,5 +1,7 @@
 #include "client/cli/render.h"
 
+#include "client/cli/render_fleet.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/cli/golden.h"
 #include "tests/cli/samples.h"
@@ -19,6 +21,8 @@ TEST(RenderTest, Migration) {
   ExpectGolden("get_canary_ascii.txt", RenderMigration(CanaryMigration(), SampleInstances(), Ascii()));
   ExpectGolden("get_rolled_back.txt", RenderMigration(RolledBackMigration(), {}, Plain()));
   ExpectGolden("get_pending.txt", RenderMigration(PendingMigration(), SampleInstances(), Plain()));
+  ExpectGolden("get_cutover.txt", RenderMigration(CutoverMigration(), SampleFleet(), Plain()));
+  ExpectGolden("get_new_only.txt", RenderMigration(NewOnlyMigration(), {}, Plain()));
   ExpectGolden("get_draft.txt", RenderMigration(DraftMigration(), {}, Plain()));
 }
 
@@ -28,6 +32,8 @@ TEST(RenderTest, Lists) {
   ExpectGolden("list.txt", RenderMigrations(migrations, Plain()));
   ExpectGolden("list_wide.txt", RenderMigrations(migrations, Wide()));
   ExpectGolden("instances.txt", RenderInstances(SampleInstances(), Plain()));
+  ExpectGolden("fleet.txt", RenderInstances(SampleFleet(), Plain()));
+  ExpectGolden("fleet_wide.txt", RenderInstances(SampleFleet(), Wide()));
   ExpectGolden("history.txt", RenderDecisions(SampleDecisions(), Plain()));
   ExpectGolden("history_wide.txt", RenderDecisions(SampleDecisions(), Wide()));
   ExpectGolden("mismatches.txt", RenderMismatches(SampleMismatches(), Plain()));
@@ -38,9 +44,33 @@ TEST(RenderTest, Lists) {
 
 TEST(RenderTest, NothingFromOutsideReachesTheTerminalRaw) {
   for (const std::string& text : {RenderMigration(CanaryMigration(), SampleInstances(), Plain()),
+                                  RenderMigration(CutoverMigration(), SampleFleet(), Plain()),
                                   RenderMigrations({CanaryMigration()}, Wide())}) {
     EXPECT_EQ(text.find('\x1b'), std::string::npos);
   }
+}
+
+TEST(RenderTest, Drill) {
+  std::vector<v1::Instance> fleet = SampleFleet();
+  ExpectGolden("drill_missing.txt", RenderDrill(JudgeDrill("demo/cities", 31, fleet), Plain()));
+  for (v1::Instance& instance : fleet) instance.set_accepted_epoch(31);
+  const DrillReport all = JudgeDrill("demo/cities", 31, fleet);
+  EXPECT_EQ(all.following, 4u);
+  ExpectGolden("drill.txt", RenderDrill(all, Plain()));
+  // Published again meanwhile: they follow, but how fast they followed this one is not known.
+  EXPECT_THAT(JudgeDrill("demo/cities", 30, fleet).delays, testing::IsEmpty());
+  EXPECT_TRUE(JudgeDrill("demo/cities", 30, fleet).missing.empty());
+  EXPECT_EQ(RenderDrill(JudgeDrill("demo/cities", 31, {}), Ascii()),
+            "+ FOLLOWED  demo/cities: 0 of 0 instances act on epoch 31\n");
+}
+
+TEST(RenderTest, DelayQuantilesAreNearestRanks) {
+  std::vector<absl::Duration> delays;
+  for (int i = 1; i <= 200; ++i) delays.push_back(absl::Milliseconds(i));
+  EXPECT_EQ(DelayQuantile(delays, 0.5), absl::Milliseconds(100));
+  EXPECT_EQ(DelayQuantile(delays, 0.99), absl::Milliseconds(198));
+  EXPECT_EQ(DelayQuantile(delays, 1), absl::Milliseconds(200));
+  EXPECT_EQ(DelayQuantile({absl::Seconds(1)}, 0.5), absl::Seconds(1));
 }
 
 TEST(RenderTest, Preconditions) {

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "tests/cli/fake_server.h"
 #include "tests/cli/golden.h"
+#include "tests/cli/run_testing.h"
 #include "tests/cli/samples.h"
 
 namespace lockstep::cli {
@@ -26,8 +27,6 @@ using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-constexpr char kName[] = "namespaces/demo/migrations/cities";
-
 absl::Status GateHolds() {
   return WithErrorInfo(
       absl::FailedPreconditionError("the gate holds: errors needs more reads"),
@@ -36,39 +35,6 @@ absl::Status GateHolds() {
        .field_violations = {},
        .precondition_violations = {{"GATE_HOLDS", "errors", "2 of 400: needs 1203 more clean reads"}}});
 }
-
-class RunTest : public testing::Test {
- protected:
-  RunTest() {
-    server_.script().migrations[kName] = CanaryMigration();
-    server_.script().changed = CanaryMigration();
-    environment_ = {{"LOCKSTEP_ADDRESS", server_.address()}, {"USER", "ann"}, {"HOME", "/nonexistent"}};
-  }
-
-  ExitCode Run(std::vector<const char*> words, const std::string& input = "") {
-    words.insert(words.begin(), "lockstep");
-    std::istringstream in(input);
-    std::ostringstream out;
-    std::ostringstream err;
-    const Streams streams{.in = in,
-                          .out = out,
-                          .err = err,
-                          .in_is_terminal = terminal_,
-                          .out_is_terminal = terminal_,
-                          .err_is_terminal = terminal_,
-                          .environment = environment_};
-    const ExitCode code = cli::Run(static_cast<int>(words.size()), words.data(), streams);
-    out_ = out.str();
-    err_ = err.str();
-    return code;
-  }
-
-  FakeServer server_;
-  std::map<std::string, std::string> environment_;
-  bool terminal_ = false;
-  std::string out_;
-  std::string err_;
-};
 
 TEST_F(RunTest, UsageErrors) {
   const struct {
@@ -99,6 +65,16 @@ TEST_F(RunTest, UsageErrors) {
        "error: this needs a confirmation, and there is no terminal to ask on: abort default/a takes it"},
       {{"migration", "delete", "a"}, "error: this needs a confirmation"},
       {{"advance", "a", "--override", "--reason", "r"}, "error: this needs a confirmation"},
+      {{"wait", "a", "--for", "write_weight=101%"}, "error: --for: \"101%\" is more than 100 %"},
+      {{"instance"}, "error: lockstep instance needs a subcommand: list, evict"},
+      {{"instance", "evict", "a"}, "error: instance is required"},
+      {{"instance", "evict", "a", "i"}, "error: instance evict needs --reason"},
+      {{"instance", "evict", "a", "i", "--yes", "--reason", ""}, "error: instance evict needs --reason"},
+      {{"instance", "evict", "A", "i", "--reason", "r"}, "error: migration name: the id may hold a-z"},
+      {{"drill"}, "error: lockstep drill needs a subcommand: rollback"},
+      {{"drill", "rollback"}, "error: name is required"},
+      {{"drill", "rollback", "a", "--timeout", "5"}, "error: --timeout: \"5\" is not a duration"},
+      {{"advance", "a", "--accept-no-way"}, "error: unknown option --accept-no-way of lockstep advance"},
   };
   for (const auto& row : kTable) {
     EXPECT_EQ(Run(row.words), ExitCode::kUsage) << row.error;
@@ -174,7 +150,7 @@ TEST_F(RunTest, ChangesSendWhatTheyShould) {
     EXPECT_EQ(server_.calls().back(), row.method);
   }
   const auto request = server_.Last<v1::RollbackMigrationRequest>();
-  EXPECT_EQ(request.name(), kName);
+  EXPECT_EQ(request.name(), kMigrationName);
   EXPECT_EQ(request.change().reason(), "because");
   EXPECT_EQ(request.change().etag(), "12");
   EXPECT_FALSE(request.change().validate_only());
@@ -200,9 +176,13 @@ TEST_F(RunTest, ChangesSendWhatTheyShould) {
 TEST_F(RunTest, PendingPublishNamesWhomItWaitsFor) {
   server_.script().changed = PendingMigration();
   EXPECT_EQ(Run({"advance", "demo/cities"}), ExitCode::kOk);
-  EXPECT_THAT(err_, HasSubstr("SHADOW_READ waits to be published for 2 instances"));
-  EXPECT_THAT(err_, HasSubstr("cities-2 (cities) at epoch 1: OFF may not coexist"));
+  EXPECT_THAT(err_, HasSubstr("on the way to SHADOW_READ, waits for 2 instances"));
+  EXPECT_THAT(err_, HasSubstr("cities-2 (cities), which may act on epoch 1: OFF may not coexist"));
   EXPECT_THAT(out_, HasSubstr("demo/cities"));
+  server_.script().changed = CutoverMigration();
+  EXPECT_EQ(Run({"advance", "demo/cities"}), ExitCode::kOk);
+  EXPECT_THAT(err_, HasSubstr("on the way to CUTOVER 50 % written new, waits for 1 instance\n"));
+  EXPECT_THAT(err_, HasSubstr("to old first; the operations end, or its lease, or it is evicted"));
 }
 
 TEST_F(RunTest, ConfirmationByTypingTheName) {
@@ -261,7 +241,7 @@ TEST_F(RunTest, LooksAtEverything) {
   EXPECT_EQ(Run({"get", "demo/cities"}), ExitCode::kOk);
   EXPECT_THAT(out_, HasSubstr("Instances (2)"));
   EXPECT_EQ(Run({"migration", "get", "demo/cities", "-o", "name"}), ExitCode::kOk);
-  EXPECT_EQ(out_, absl::StrCat(kName, "\n"));
+  EXPECT_EQ(out_, absl::StrCat(kMigrationName, "\n"));
   EXPECT_EQ(Run({"get", "demo/nothing"}), ExitCode::kError);
   EXPECT_THAT(err_, HasSubstr("does not exist"));
   EXPECT_EQ(Run({"migration", "history", "demo/cities", "-o", "name"}), ExitCode::kOk);
@@ -385,12 +365,12 @@ TEST_F(RunTest, ApplyCreatesUpdatesOrLeavesAlone) {
 
   v1::Migration current = server_.Last<v1::CreateMigrationRequest>().migration();
   current.set_etag("41");
-  server_.script().migrations[kName] = current;
+  server_.script().migrations[kMigrationName] = current;
   EXPECT_EQ(Run({"migration", "apply", "-f", "-"}, kFile), ExitCode::kOk) << err_;
   EXPECT_EQ(out_, "unchanged demo/cities\n");
 
   current.set_description("old");
-  server_.script().migrations[kName] = current;
+  server_.script().migrations[kMigrationName] = current;
   EXPECT_EQ(Run({"migration", "apply", "-f", "-"}, kFile), ExitCode::kOk) << err_;
   EXPECT_EQ(out_, "updated demo/cities\n");
   EXPECT_THAT(err_, HasSubstr("description:\n  modified: description: \"old\" -> \"new\"\n"));

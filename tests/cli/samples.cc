@@ -61,14 +61,15 @@ absl::Time SampleNow() { return absl::FromUnixSeconds(kNow); }
 v1::Migration CanaryMigration() {
   return Parse<v1::Migration>(std::string(kDefinition) + kGate + R"(
     run_state: RUN_STATE_RUNNING step: 2 step_start_time { seconds: 1714564200 }
-    routing { stage: STAGE_CANARY_READ read_weight: 1000 epoch: 7 generation: 1 comparison_weight: 20000 salt_seed: 99 })");
+    routing { stage: STAGE_CANARY_READ read_weight: 1000 epoch: 7 generation: 1 comparison_weight: 20000 salt_seed: 99 }
+    reversible: true)");
 }
 
 v1::Migration RolledBackMigration() {
   return Parse<v1::Migration>(std::string(kDefinition) + R"(
     run_state: RUN_STATE_ROLLED_BACK run_state_reason: "mismatches: 4.1 % of comparisons differ, 0.1 % are acceptable"
     step: 1 step_start_time { seconds: 1714564790 }
-    routing { stage: STAGE_SHADOW_READ epoch: 8 generation: 1 comparison_weight: 20000 }
+    routing { stage: STAGE_SHADOW_READ epoch: 8 generation: 1 comparison_weight: 20000 } reversible: true
     gate { verdict: VERDICT_ROLL_BACK action: BREACH_ACTION_ROLLBACK sentence: "mismatches is breached"
       checks { check: "mismatches" metric: METRIC_MISMATCH_RATIO verdict: VERDICT_ROLL_BACK bad: 41 total: 1000
         estimate: 0.041 lower: 0.03 upper: 0.055 budget: 0.001 } })");
@@ -77,10 +78,43 @@ v1::Migration RolledBackMigration() {
 v1::Migration PendingMigration() {
   return Parse<v1::Migration>(std::string(kDefinition) + R"(
     run_state: RUN_STATE_RUNNING step: 0
-    routing { stage: STAGE_DUAL_WRITE epoch: 2 generation: 1 }
+    routing { stage: STAGE_DUAL_WRITE epoch: 2 generation: 1 } reversible: true
     pending_routing { stage: STAGE_SHADOW_READ generation: 1 } pending_since { seconds: 1714564795 }
     waiting_for { instance_id: "cities-1" service: "cities" epoch: 1 reason: "OFF may not coexist with SHADOW_READ" }
     waiting_for { instance_id: "cities-2" service: "cities" epoch: 1 reason: "OFF may not coexist with SHADOW_READ" })");
+}
+
+v1::Migration CutoverMigration() {
+  v1::Migration migration = Parse<v1::Migration>(std::string(kDefinition) + R"(
+    run_state: RUN_STATE_RUNNING step: 4 step_start_time { seconds: 1714564200 } reversible: true
+    routing { stage: STAGE_CUTOVER read_weight: 100000 write_weight: 10000 drain_weight: 15000 epoch: 31 generation: 1 }
+    pending_routing { stage: STAGE_CUTOVER read_weight: 100000 write_weight: 50000 drain_weight: 50000 generation: 1 }
+    pending_since { seconds: 1714564759 }
+    waiting_for { instance_id: "cities-2" service: "cities[2J" epoch: 30 since { seconds: 1714564798 }
+      reason: "an instance at epoch 30 may write keys from 10 % to 15 % to old first"
+      pinned_by: "3 operations, oldest 12 s" unblock: "the operations end, or its lease, or it is evicted" })");
+  auto* steps = migration.mutable_plan()->mutable_steps();
+  for (const uint32_t weight : {50000u, 100000u}) {
+    v1::PlanStep* step = steps->Add();
+    step->set_stage(v1::STAGE_CUTOVER);
+    step->set_weight(weight);
+  }
+  steps->Add()->set_stage(v1::STAGE_NEW_ONLY);
+  steps->Add()->set_stage(v1::STAGE_COMPLETE);
+  return migration;
+}
+
+v1::Migration NewOnlyMigration() {
+  v1::Migration migration = CutoverMigration();
+  migration.clear_pending_routing();
+  migration.clear_pending_since();
+  migration.clear_waiting_for();
+  migration.set_step(6);
+  migration.set_reversible(false);
+  migration.mutable_routing()->set_stage(v1::STAGE_NEW_ONLY);
+  migration.mutable_routing()->set_write_weight(100000);
+  migration.mutable_routing()->set_drain_weight(100000);
+  return migration;
 }
 
 v1::Migration DraftMigration() {
@@ -96,6 +130,28 @@ std::vector<v1::Instance> SampleInstances() {
           Parse<v1::Instance>(
               R"(instance_id: "cities-2" service: "cities" sent_epoch: 7 acknowledged_epoch: 5 lag: 2
             last_seen_time { seconds: 1714564700 } last_nack: "revision 9 is older than 10")")};
+}
+
+std::vector<v1::Instance> SampleFleet() {
+  return {
+      Parse<v1::Instance>(
+          R"(instance_id: "cities-0" service: "cities" version: "1.4.0" connected: true sent_epoch: 31
+            acknowledged_epoch: 31 accepted_epoch: 31 accept_delay { nanos: 4200000 } lease: LEASE_STATE_LIVE
+            lease_policy: LEASE_POLICY_KEEP_SERVING lease_expire_time { seconds: 1714564812 }
+            last_seen_time { seconds: 1714564799 } enrol_time { seconds: 1714478400 } status {})"),
+      Parse<v1::Instance>(
+          R"(instance_id: "cities-1" service: "cities" version: "1.4.0" sent_epoch: 31 acknowledged_epoch: 30 lag: 1
+            accepted_epoch: 30 lease: LEASE_STATE_DISCONNECTED lease_policy: LEASE_POLICY_FAIL_WRITES
+            lease_expire_time { seconds: 1714564808 } last_seen_time { seconds: 1714564793 }
+            status { operations: 3 oldest_operation { seconds: 12 } repairs: 2 queued_mirrors: 1 held_writes: 4 })"),
+      Parse<v1::Instance>(
+          R"(instance_id: "cities-2" service: "cities" sent_epoch: 31 acknowledged_epoch: 29 lag: 2 accepted_epoch: 29
+            accept_delay { seconds: 1 nanos: 500000000 } lease: LEASE_STATE_EXPIRED
+            lease_policy: LEASE_POLICY_KEEP_SERVING lease_expire_time { seconds: 1714564760 }
+            last_nack: "epoch 30 of demo/cities is older than 31")"),
+      Parse<v1::Instance>(
+          R"(instance_id: "cities-3" service: "cities" acknowledged_epoch: 31 lease: LEASE_STATE_LIVE connected: true
+            lease_policy: LEASE_POLICY_KEEP_SERVING)")};
 }
 
 std::vector<v1::DecisionRecord> SampleDecisions() {

@@ -20,9 +20,16 @@ v1::Migration CanaryMigration();
 v1::Migration RolledBackMigration();
 // Committed to SHADOW_READ, which waits for two instances.
 v1::Migration PendingMigration();
+// In CUTOVER, on the way from 10 % to 50 %: the writes of the next slice are held, for one instance that has
+// not moved on.
+v1::Migration CutoverMigration();
+// At NEW_ONLY: no way back.
+v1::Migration NewOnlyMigration();
 v1::Migration DraftMigration();
 
 std::vector<v1::Instance> SampleInstances();
+// One for each state of a lease and each policy, one pinned by everything there is.
+std::vector<v1::Instance> SampleFleet();
 std::vector<v1::DecisionRecord> SampleDecisions();
 std::vector<v1::MismatchSample> SampleMismatches();
 v1::RouteResponse SampleRoute();
