@@ -452,7 +452,8 @@ std::optional<Transition> PlanBreach(const Situation& s) {
         if (!moving && run_state != RunState::kPaused) return std::nullopt;
         return RollBack(s, s.gate->sentence);
       }
-      // Without a way back the least that can be done is not to go on.
+      // At OFF there is nothing to undo; beyond the way back the least that can be done is not to go on.
+      if (s.stage() == Stage::kOff) return std::nullopt;
       [[fallthrough]];
     case BreachAction::kPause:
       if (!moving) return std::nullopt;

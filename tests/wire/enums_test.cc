@@ -45,6 +45,7 @@ TEST(EnumsTest, EveryValueBothWays) {
   ExpectExhaustive<v1::DecisionReason, domain::DecisionReason>(std::nullopt, "DECISION_REASON_");
   ExpectExhaustive<v1::ComparisonOutcome, domain::ComparisonOutcome>(std::nullopt, "COMPARISON_OUTCOME_");
   ExpectExhaustive<v1::MismatchKind, domain::MismatchKind>(std::nullopt, "MISMATCH_KIND_");
+  ExpectExhaustive<v1::LeasePolicy, domain::LeasePolicy>(domain::LeasePolicy::kKeepServing, "LEASE_POLICY_");
 }
 
 // The names people see in both worlds are the same words.

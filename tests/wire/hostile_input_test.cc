@@ -119,7 +119,7 @@ TEST(HostileInputTest, Decision) {
 
 TEST(HostileInputTest, Snapshot) {
   Attack<v1::Snapshot>(
-      5, [](RandomValues& r) { return ToProto(r.Snapshot()); },
+      5, [](RandomValues& r) { return ToProto(r.Snapshot(), 1); },
       [](const v1::Snapshot& message) {
         const auto snapshot = SnapshotFromProto(message);
         if (!snapshot.ok() || !domain::ValidateSnapshot(*snapshot, nullptr).ok()) return;
@@ -131,8 +131,31 @@ TEST(HostileInputTest, Snapshot) {
 
 TEST(HostileInputTest, Enrol) {
   Attack<v1::Enrol>(
-      6, [](RandomValues& r) { return EnrolToProto(r.Enrolment()); },
-      ReadAndWrite<v1::Enrol>(&EnrolFromProto, &EnrolToProto));
+      6, [](RandomValues& r) { return EnrolToProto(r.Enrolment(), 1); },
+      ReadAndWrite<v1::Enrol>(&EnrolFromProto,
+                              [](const domain::Enrolment& e) { return EnrolToProto(e, 1); }));
+}
+
+TEST(HostileInputTest, Ack) {
+  Attack<v1::Ack>(
+      9,
+      [](RandomValues& r) {
+        return ToProto(Ack{r.prng().Next(), r.Enrolment().acknowledged_epochs, r.SliceChecks()});
+      },
+      ReadAndWrite<v1::Ack>(&AckFromProto, [](const Ack& ack) { return ToProto(ack); }));
+}
+
+TEST(HostileInputTest, SnapshotDelta) {
+  Attack<v1::SnapshotDelta>(
+      10, [](RandomValues& r) { return ToProto(r.SnapshotDelta(), 1); },
+      [](const v1::SnapshotDelta& message) {
+        const auto delta = SnapshotDeltaFromProto(message);
+        if (!delta.ok()) return;
+        domain::Snapshot base;
+        base.revision = delta->base_revision;
+        const auto applied = domain::ApplyDelta(base, *delta);
+        if (applied.ok()) (void)domain::ValidateSnapshot(*applied, &base);
+      });
 }
 
 TEST(HostileInputTest, Telemetry) {

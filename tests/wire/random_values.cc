@@ -97,7 +97,7 @@ domain::MigrationPlan RandomValues::Plan() {
   domain::MigrationPlan out;
   for (size_t i = Size(4); i > 0; --i) {
     domain::PlanStep& step = out.steps.emplace_back();
-    step.stage = Pick(domain::Stage::kCanaryRead);
+    step.stage = Pick(domain::Stage::kComplete);
     step.weight = Weight();
     step.min_bake = Period();
     step.manual = Coin();
@@ -120,6 +120,7 @@ domain::MigrationPlan RandomValues::Plan() {
     out.expected_services.push_back({absl::StrCat("service", i), Weight()});
   out.cool_down = Period();
   out.telemetry_limits = {Fraction(), 1 + Fraction(), Period()};
+  out.cutover = {Weight(), absl::Milliseconds(1 + prng_.Below(600'000))};
   return out;
 }
 
@@ -204,6 +205,7 @@ domain::Migration RandomValues::Migration() {
   for (size_t i = Size(3); i > 0; --i) out.notified_checks.push_back(absl::StrCat("check", i));
   out.rolled_back_at = Time();
   out.published = RoutingState();
+  out.published_at = Time();
   if (Coin()) out.pending = RoutingState();
   out.pending_since = Time();
   for (size_t i = Size(2); i > 0; --i) out.draining.push_back(RoutingState());
@@ -253,7 +255,21 @@ domain::Enrolment RandomValues::Enrolment() {
     if (Coin()) out.acknowledged_epochs[out.migrations.back()] = Number();
   }
   out.enrolled_at = Time();
+  out.lease_ttl = domain::kMinLeaseTtl + absl::Milliseconds(prng_.Below(599'000));
+  out.lease_policy = Pick(domain::LeasePolicy::kFailWrites);
   return out;
+}
+
+std::vector<domain::SliceCheck> RandomValues::SliceChecks() {
+  std::vector<domain::SliceCheck> out;
+  for (size_t i = Size(3); i > 0; --i) {
+    out.push_back({Name(), Number(), Weight(), Weight(), Weight(), Text("record differs")});
+  }
+  return out;
+}
+
+domain::InstanceStatus RandomValues::InstanceStatus() {
+  return {Weight(), Period(), Weight(), Weight(), Weight()};
 }
 
 domain::TelemetryCursor RandomValues::TelemetryCursor() { return {Number(), Time()}; }
@@ -365,7 +381,17 @@ domain::TelemetryBatch RandomValues::TelemetryBatch(absl::Time now) {
 domain::Snapshot RandomValues::Snapshot() {
   domain::Snapshot out;
   out.revision = Number();
+  out.store_epoch = Number();
   for (size_t i = Size(3); i > 0; --i) out.migrations.push_back({Name(), RoutingState(), Contract()});
+  return out;
+}
+
+domain::SnapshotDelta RandomValues::SnapshotDelta() {
+  domain::SnapshotDelta out;
+  out.base_revision = Number();
+  out.revision = Number();
+  for (size_t i = Size(3); i > 0; --i) out.changed.push_back({Name(), RoutingState(), Contract()});
+  for (size_t i = Size(3); i > 0; --i) out.removed.push_back(Name());
   return out;
 }
 

@@ -26,12 +26,15 @@ class RandomValues {
   domain::DecisionRecord DecisionRecord();
   domain::AuditEntry AuditEntry();
   domain::Enrolment Enrolment();
+  std::vector<domain::SliceCheck> SliceChecks();
+  domain::InstanceStatus InstanceStatus();
   domain::TelemetryCursor TelemetryCursor();
   domain::WindowRecord WindowRecord();
   domain::MismatchSample MismatchSample();
   // As TelemetryBatchFromProto accepts it at `now`.
   domain::TelemetryBatch TelemetryBatch(absl::Time now);
   domain::Snapshot Snapshot();
+  domain::SnapshotDelta SnapshotDelta();
   domain::Decision Decision();
   domain::WindowStats WindowStats();
   domain::GateResult GateResult();

@@ -92,6 +92,9 @@ TEST(StateChangeTest, WeightAndOverride) {
   advance.set_name("namespaces/a/migrations/b");
   advance.set_override_gate(true);
   EXPECT_TRUE(StateChangeFromProto(advance)->command.override_gate);
+  EXPECT_FALSE(StateChangeFromProto(advance)->command.accept_no_way_back);
+  advance.set_accept_no_way_back(true);
+  EXPECT_TRUE(StateChangeFromProto(advance)->command.accept_no_way_back);
 }
 
 TEST(DeleteTest, ChecksEveryField) {

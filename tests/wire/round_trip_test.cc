@@ -8,6 +8,7 @@
 #include "core/wire/records.h"
 #include "core/wire/routing.h"
 #include "core/wire/telemetry.h"
+#include "core/wire/timestamps.h"
 #include "core/wire/window_stats.h"
 #include "tests/wire/random_values.h"
 
@@ -45,7 +46,8 @@ void ExpectRoundTrip(Make make, Convert convert, Back back, const std::vector<st
 TEST(RoundTripTest, MigrationRecord) {
   ExpectRoundTrip(LOCKSTEP_MAKE(Migration), [](const domain::Migration& m) { return ToRecord(m); },
                   &MigrationFromRecord,
-                  {"migration.deadline_time", "migration.etag", "migration.gate", "migration.waiting_for"});
+                  {"migration.deadline_time", "migration.etag", "migration.gate", "migration.reversible",
+                   "migration.waiting_for"});
 }
 
 TEST(RoundTripTest, DecisionRecord) {
@@ -118,19 +120,54 @@ TEST(RoundTripTest, MismatchSample) {
       &SampleFromRecord);
 }
 
+// The digest of the whole is beside the value.
 TEST(RoundTripTest, Snapshot) {
   ExpectRoundTrip(
-      LOCKSTEP_MAKE(Snapshot), [](const domain::Snapshot& s) { return ToProto(s); }, &SnapshotFromProto);
+      LOCKSTEP_MAKE(Snapshot),
+      [](const domain::Snapshot& s) { return ToProto(s, domain::SnapshotDigest(s)); }, &SnapshotFromProto);
 }
 
-TEST(RoundTripTest, Enrol) { ExpectRoundTrip(LOCKSTEP_MAKE(Enrolment), &EnrolToProto, &EnrolFromProto); }
+TEST(RoundTripTest, SnapshotDelta) {
+  ExpectRoundTrip(
+      LOCKSTEP_MAKE(SnapshotDelta), [](const domain::SnapshotDelta& d) { return ToProto(d, 17); },
+      &SnapshotDeltaFromProto);
+}
+
+// What an SDK computes from what it received is what the server sent.
+TEST(RoundTripTest, DigestsSurvive) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    RandomValues random(seed, Presence::kSometimes);
+    const domain::Snapshot snapshot = random.Snapshot();
+    const v1::Snapshot message = ToProto(snapshot, domain::SnapshotDigest(snapshot));
+    const absl::StatusOr<domain::Snapshot> back = SnapshotFromProto(message);
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ(domain::SnapshotDigest(*back), message.digest());
+    for (size_t i = 0; i < back->migrations.size(); ++i) {
+      EXPECT_EQ(back->migrations[i].digest, domain::RoutingDigest(snapshot.migrations[i]));
+    }
+  }
+}
+
+TEST(RoundTripTest, Enrol) {
+  ExpectRoundTrip(
+      LOCKSTEP_MAKE(Enrolment), [](const domain::Enrolment& e) { return EnrolToProto(e, 23); },
+      &EnrolFromProto);
+}
 
 TEST(RoundTripTest, Ack) {
   ExpectRoundTrip(
       [](RandomValues& random) {
-        return Ack{1 + random.prng().Next() / 2, random.Enrolment().acknowledged_epochs};
+        return Ack{1 + random.prng().Next() / 2, random.Enrolment().acknowledged_epochs,
+                   random.SliceChecks()};
       },
       [](const Ack& ack) { return ToProto(ack); }, &AckFromProto);
+}
+
+TEST(RoundTripTest, InstanceStatus) {
+  ExpectRoundTrip(
+      LOCKSTEP_MAKE(InstanceStatus), [](const domain::InstanceStatus& s) { return ToProto(s); },
+      &InstanceStatusFromProto);
 }
 
 TEST(RoundTripTest, TelemetryBatch) {
@@ -173,9 +210,33 @@ TEST(RoundTripTest, MigrationViewShowsEveryField) {
   wait.set_service("orders");
   wait.set_epoch(3);
   wait.set_reason("incompatible");
-  const v1::Migration message =
-      ToProto(random.Migration(), {.gate = &gate, .gate_time = kNow, .waiting_for = {wait}});
+  *wait.mutable_since() = ToProto(kNow);
+  wait.set_pinned_by("3 operations, oldest 12 s");
+  wait.set_unblock("they end");
+  domain::Migration migration = random.Migration();
+  migration.published.stage = domain::Stage::kCutover;  // whence there is a way back
+  const v1::Migration message = ToProto(migration, {.gate = &gate, .gate_time = kNow, .waiting_for = {wait}});
   EXPECT_THAT(UnsetFields(message), ElementsAre("deadline_time")) << "none runs while a state is pending";
+}
+
+TEST(RoundTripTest, ReversibleAsFarAsThereIsAWayBack) {
+  for (const domain::Stage stage : domain::kAllStages) {
+    domain::Migration migration;
+    migration.published = domain::StateOfStage(stage, 0);
+    const bool reversible = stage >= domain::Stage::kDualWrite && stage <= domain::Stage::kCutover;
+    EXPECT_EQ(ToProto(migration).reversible(), reversible) << domain::StageName(stage);
+  }
+}
+
+// What was written before there were leases.
+TEST(RoundTripTest, EnrolmentsWithoutALeaseHaveTheUsualOne) {
+  storage::v1::EnrolmentRecord record = ToRecord(domain::Enrolment{.instance_id = "i"});
+  record.clear_lease_ttl();
+  record.clear_lease_policy();
+  const auto back = EnrolmentFromRecord(record);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->lease_ttl, domain::kDefaultLeaseTtl);
+  EXPECT_EQ(back->lease_policy, domain::LeasePolicy::kKeepServing);
 }
 
 TEST(RoundTripTest, DeadlineIsShownWhileItRuns) {

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "core/wire/timestamps.h"
 #include "tests/wire/random_values.h"
 #include "tests/wire/violation_matchers.h"
 
@@ -87,6 +88,55 @@ TEST(AckTest, RefusesRepeatedAndMalformedNames) {
   EXPECT_THAT(AckFromProto(ack).status(), Refuses("held[1].migration", "empty"));
 }
 
+TEST(AckTest, RefusesSliceChecksOfNothing) {
+  v1::Ack ack;
+  ack.add_slice_checks()->set_migration(kName);
+  ack.add_slice_checks()->set_migration(kName);
+  EXPECT_THAT(AckFromProto(ack).status(), Refuses("slice_checks[1].migration", "twice"));
+  ack.mutable_slice_checks(1)->set_migration("a/b");
+  EXPECT_THAT(AckFromProto(ack).status(), Refuses("slice_checks[1].migration", "full name"));
+  ack.mutable_slice_checks()->RemoveLast();
+  ack.mutable_slice_checks(0)->set_example(std::string(1 << 20, 'x'));
+  EXPECT_EQ(AckFromProto(ack)->slice_checks[0].example.size(), kMaxSliceExampleBytes);
+  Ack long_one;
+  long_one.slice_checks.push_back({kName, 1, 1, 0, 1, std::string(5000, 'x') + "\xff"});
+  EXPECT_EQ(ToProto(long_one).slice_checks(0).example().size(), kMaxSliceExampleBytes);
+}
+
+TEST(EnrolTest, LeasesHaveBoundsAndADefault) {
+  v1::Enrol enrol = EnrolToProto({.instance_id = "i", .service = "s", .migrations = {kName}}, 1);
+  const struct {
+    absl::Duration ttl;
+    bool valid;
+  } cases[] = {{domain::kMinLeaseTtl, true},
+               {domain::kMaxLeaseTtl, true},
+               {domain::kMinLeaseTtl - absl::Nanoseconds(1), false},
+               {domain::kMaxLeaseTtl + absl::Nanoseconds(1), false},
+               {absl::ZeroDuration(), false},
+               {-absl::Seconds(15), false}};
+  for (const auto& test : cases) {
+    SCOPED_TRACE(testing::Message() << test.ttl);
+    *enrol.mutable_lease_ttl() = ToProto(test.ttl);
+    if (test.valid) {
+      EXPECT_EQ(EnrolFromProto(enrol)->lease_ttl, test.ttl);
+    } else {
+      EXPECT_THAT(EnrolFromProto(enrol).status(), Refuses("lease_ttl", "not in [1s, 10m]"));
+    }
+  }
+  enrol.clear_lease_ttl();
+  enrol.clear_lease_policy();
+  EXPECT_EQ(EnrolFromProto(enrol)->lease_ttl, domain::kDefaultLeaseTtl);
+  EXPECT_EQ(EnrolFromProto(enrol)->lease_policy, domain::LeasePolicy::kKeepServing);
+  enrol.set_lease_policy(static_cast<v1::LeasePolicy>(9));
+  EXPECT_THAT(EnrolFromProto(enrol).status(), Refuses("lease_policy", "9 is not a LeasePolicy"));
+}
+
+TEST(StatusTest, RefusesImpossibleDurations) {
+  v1::InstanceStatus status;
+  status.mutable_oldest_operation()->set_seconds(-1);
+  EXPECT_THAT(InstanceStatusFromProto(status).status(), Refuses("oldest_operation", "negative"));
+}
+
 TEST(NackTest, LongAndBrokenReasonsSurvive) {
   const v1::Nack nack = MakeNack(7, std::string(5000, 'x') + "\xff");
   EXPECT_EQ(nack.revision(), 7u);
@@ -100,7 +150,7 @@ TEST(NackTest, LongAndBrokenReasonsSurvive) {
 
 TEST(SnapshotTest, RefusesUnknownEnums) {
   RandomValues random(5, RandomValues::Presence::kEverything);
-  v1::Snapshot snapshot = ToProto(random.Snapshot());
+  v1::Snapshot snapshot = ToProto(random.Snapshot(), 1);
   snapshot.mutable_migrations(0)->mutable_state()->set_stage(static_cast<v1::Stage>(42));
   snapshot.mutable_migrations(0)->mutable_contract()->mutable_fields(0)->set_list_order(
       static_cast<v1::ListOrder>(9));
@@ -115,7 +165,7 @@ TEST(SnapshotTest, PinsTravelSorted) {
   for (int i = 0; i < 100; ++i)
     pins.keys.emplace(absl::StrCat(i), i % 2 == 0 ? domain::Side::kOld : domain::Side::kNew);
   snapshot.migrations.push_back({kName, {.pins = std::make_shared<const domain::Pins>(pins)}, {}});
-  const v1::Pins out = ToProto(snapshot).migrations(0).state().pins();
+  const v1::Pins out = ToProto(snapshot, 1).migrations(0).state().pins();
   EXPECT_TRUE(std::is_sorted(out.old_keys().begin(), out.old_keys().end()));
   EXPECT_TRUE(std::is_sorted(out.new_keys().begin(), out.new_keys().end()));
   EXPECT_EQ(out.old_keys_size() + out.new_keys_size(), 100);
