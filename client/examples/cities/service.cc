@@ -4,6 +4,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/examples/cities/zipf.h"
@@ -19,7 +20,8 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(50);
 constexpr absl::Duration kMirrorGrace = absl::Milliseconds(250);
 constexpr absl::Duration kShutdownTime = absl::Seconds(10);
 // Kills of the process are part of the demo, power failures are not.
-const SqliteOptions kSqlite = {.durability = Durability::kProcessCrash};
+// A process that is stopped (SIGSTOP) in the middle of a transaction keeps the file locked for as long.
+const SqliteOptions kSqlite = {.busy_timeout = absl::Seconds(10), .durability = Durability::kProcessCrash};
 constexpr uint64_t kPopulationSeed = 20240115;
 
 RecordView FieldsOf(const CanonicalCity& city) {
@@ -38,6 +40,23 @@ absl::StatusOr<WriteResult<CanonicalCity>> ToWriteResult(const std::optional<Leg
   if (row.has_value()) result.version = static_cast<Version>(row->version);
   LOCKSTEP_ASSIGN_OR_RETURN(result.row, FromLegacy(row));
   return result;
+}
+
+WriteResult<CanonicalCity> ToWriteResult(const std::optional<ModernRow>& row) {
+  WriteResult<CanonicalCity> result;
+  if (!row.has_value()) return result;
+  result.version = row->stamp.version;
+  result.row = row->city;
+  return result;
+}
+
+// A delete of what has been deleted already is done: its first attempt may have been made on the other side,
+// whose memory of idempotency keys this one doesn't share.
+absl::StatusOr<WriteResult<CanonicalCity>> DeletedAlready(
+    const absl::Status& refused, absl::StatusOr<WriteResult<CanonicalCity>> current) {
+  const bool tombstone = current.ok() && current->version > 0 && !current->row.has_value();
+  if (absl::IsNotFound(refused) && tombstone) return current;
+  return refused;
 }
 
 // Spaces events evenly: each call returns after the next one is due. Falls behind rather than bursting.
@@ -60,26 +79,33 @@ class Pacer {
 std::string ServiceReport::ToJson() const {
   return absl::StrCat("{\"reads\":", reads, ",\"reads_from_new\":", reads_from_new,
                       ",\"read_errors\":", read_errors, ",\"reads_served_wrong\":", reads_served_wrong,
-                      ",\"reads_served_late\":", reads_served_late, ",\"writes_acked\":", writes_acked,
-                      ",\"write_retries\":", write_retries, ",\"oplog_done\":", oplog_done ? "true" : "false",
-                      "}");
+                      ",\"reads_served_late\":", reads_served_late, ",\"writes_acked\":", writes_acked) +
+         absl::StrCat(",\"failed_calls\":", failed_calls(), ",\"failed_writes\":", failed_writes,
+                      ",\"held_writes\":", held_writes,
+                      ",\"longest_held_write_ms\":", absl::ToInt64Milliseconds(longest_held_write),
+                      ",\"longest_write_ms\":", absl::ToInt64Milliseconds(longest_write),
+                      ",\"repairs\":", repairs, ",\"oplog_done\":", oplog_done ? "true" : "false", "}");
 }
 
 absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const ServiceOptions& options) {
   std::unique_ptr<CitiesService> service(new CitiesService(options));
   LOCKSTEP_ASSIGN_OR_RETURN(service->legacy_, LegacyStore::Open(options.legacy_path, {.sqlite = kSqlite}));
-  LOCKSTEP_ASSIGN_OR_RETURN(service->modern_, ModernStore::Open(options.modern_path, kSqlite));
+  LOCKSTEP_ASSIGN_OR_RETURN(service->modern_, ModernStore::Open(options.modern_path, {.sqlite = kSqlite}));
   LOCKSTEP_ASSIGN_OR_RETURN(service->operations_, ReadOperationLog(options.oplog_path));
   LOCKSTEP_ASSIGN_OR_RETURN(service->acks_, AckLog::Open(options.acks_path));
   LOCKSTEP_ASSIGN_OR_RETURN(const AckLogContent acknowledged, ReadAckLog(options.acks_path));
-  // Operations are acknowledged one by one in the log's order.
-  service->next_operation_ = acknowledged.acks.size();
+  // Operations are acknowledged one by one in the log's order, round after round.
+  service->next_write_ = acknowledged.acks.size();
 
   ClientOptions client_options;
   client_options.service = "cities";
   client_options.version = std::string(MapperVersionName(options.mapper));
   client_options.migrations = {options.migration};
   client_options.instance_id = options.instance_id;
+  client_options.state_directory = options.state_directory;
+  client_options.lease_policy = options.lease_policy;
+  client_options.lease_ttl = options.lease_ttl;
+  client_options.heartbeat_interval = options.lease_ttl / 3;
   LOCKSTEP_ASSIGN_OR_RETURN(service->client_,
                             ConnectGrpc({.address = options.address}, std::move(client_options)));
   LOCKSTEP_RETURN_IF_ERROR(service->client_->WaitUntilReady(absl::Now() + absl::Seconds(30)));
@@ -89,14 +115,62 @@ absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const Servi
 
 CitiesService::~CitiesService() = default;
 
+absl::StatusOr<WriteResult<CanonicalCity>> CitiesService::CurrentInOld(int64_t id) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> row, legacy_->Read(id));
+  return ToWriteResult(row);
+}
+
+absl::StatusOr<WriteResult<CanonicalCity>> CitiesService::CurrentInNew(int64_t id) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<ModernRow> row, modern_->Read(id));
+  return ToWriteResult(row);
+}
+
 // Everything the service has to say about its two sides. Nothing here depends on the stage.
 absl::Status CitiesService::BuildMigrator() {
   CityMigrator::Builder builder(client_.get(), options_.migration);
-  builder.RoutingKey([](int64_t id) { return absl::StrCat(id); })
+  DescribeOldSide(builder);
+  DescribeNewSide(builder);
+  builder
+      .RoutingKey([](int64_t id) { return absl::StrCat(id); })
+      // How a key is written into the mirror journal, and read back after a restart.
+      .KeyCodec([](int64_t id) { return absl::StrCat(id); },
+                [](absl::string_view text) -> absl::StatusOr<int64_t> {
+                  int64_t id = 0;
+                  if (absl::SimpleAtoi(text, &id)) return id;
+                  return absl::DataLossError(absl::StrCat("not a city id: ", text));
+                })
+      .Fields(FieldsOf);
+  LOCKSTEP_ASSIGN_OR_RETURN(migrator_, builder.Build());
+  return absl::OkStatus();
+}
+
+void CitiesService::DescribeOldSide(CityMigrator::Builder& builder) {
+  builder
       .ReadOld([this](int64_t id, const ReadContext&) -> absl::StatusOr<std::optional<CanonicalCity>> {
         LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> row, legacy_->Read(id));
         return FromLegacy(row);
       })
+      .WriteOld([this](int64_t id, const CanonicalCity* city,
+                       const WriteContext& context) -> absl::StatusOr<WriteResult<CanonicalCity>> {
+        const auto row = city == nullptr ? legacy_->Delete(id, context.idempotency_key)
+                                         : legacy_->Put(ToLegacy(*city), context.idempotency_key);
+        if (!row.ok()) return DeletedAlready(row.status(), CurrentInOld(id));
+        return ToWriteResult(*row);
+      })
+      .CurrentOld([this](int64_t id, const ReadContext& context) {
+        if (context.purpose == ReadPurpose::kRepair) counters_.repairs.fetch_add(1);
+        return CurrentInOld(id);
+      })
+      .MirrorToOld([this](int64_t id, const CanonicalCity* city, Version version,
+                          const WriteContext&) -> absl::Status {
+        std::optional<City> row;
+        if (city != nullptr) row = ToLegacy(*city);
+        return legacy_->ApplyIfNewer(id, row, version).status();
+      });
+}
+
+void CitiesService::DescribeNewSide(CityMigrator::Builder& builder) {
+  builder
       .ReadNew(
           [this](int64_t id, const ReadContext& context) -> absl::StatusOr<std::optional<CanonicalCity>> {
             if (context.purpose == ReadPurpose::kServe) counters_.reads_from_new.fetch_add(1);
@@ -104,28 +178,31 @@ absl::Status CitiesService::BuildMigrator() {
             if (!row.has_value()) return std::optional<CanonicalCity>();
             return std::move(row->city);
           })
-      .WriteOld([this](int64_t id, const CanonicalCity* city,
+      .WriteNew([this](int64_t id, const CanonicalCity* city,
                        const WriteContext& context) -> absl::StatusOr<WriteResult<CanonicalCity>> {
-        LOCKSTEP_ASSIGN_OR_RETURN(const LegacyRow row,
-                                  city == nullptr ? legacy_->Delete(id, context.idempotency_key)
-                                                  : legacy_->Put(ToLegacy(*city), context.idempotency_key));
-        return ToWriteResult(row);
+        absl::StatusOr<ModernRow> row = absl::InternalError("not tried");
+        if (city == nullptr) {
+          row = modern_->Delete(id, options_.mapper, context.idempotency_key);
+        } else {
+          LOCKSTEP_ASSIGN_OR_RETURN(const CanonicalCity mapped, MapCity(options_.mapper, ToLegacy(*city)));
+          row = modern_->Put(mapped, options_.mapper, context.idempotency_key);
+        }
+        if (!row.ok()) return DeletedAlready(row.status(), CurrentInNew(id));
+        return ToWriteResult(*row);
       })
-      .CurrentOld([this](int64_t id, const ReadContext&) -> absl::StatusOr<WriteResult<CanonicalCity>> {
-        LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<LegacyRow> row, legacy_->Read(id));
-        return ToWriteResult(row);
-      })
+      .CurrentNew(
+          [this](int64_t id, const ReadContext& context) -> absl::StatusOr<WriteResult<CanonicalCity>> {
+            if (context.purpose == ReadPurpose::kRepair) counters_.repairs.fetch_add(1);
+            return CurrentInNew(id);
+          })
       .MirrorToNew([this](int64_t id, const CanonicalCity* city, Version version,
                           const WriteContext&) -> absl::Status {
         std::optional<CanonicalCity> mapped;
         if (city != nullptr) {
           LOCKSTEP_ASSIGN_OR_RETURN(mapped, MapCity(options_.mapper, ToLegacy(*city)));
         }
-        return modern_->ApplyIfNewer(id, mapped, {static_cast<int64_t>(version), options_.mapper}).status();
-      })
-      .Fields(FieldsOf);
-  LOCKSTEP_ASSIGN_OR_RETURN(migrator_, builder.Build());
-  return absl::OkStatus();
+        return modern_->ApplyIfNewer(id, mapped, {version, options_.mapper}).status();
+      });
 }
 
 absl::Status CitiesService::Run(const std::atomic<bool>& stop) {
@@ -138,20 +215,23 @@ absl::Status CitiesService::Run(const std::atomic<bool>& stop) {
 
 void CitiesService::ReplayWrites(const std::atomic<bool>& stop) {
   Pacer pacer(options_.writes_per_second);
-  while (!stop && next_operation_ < operations_.size()) {
+  const size_t count = operations_.size();
+  while (!stop && count > 0) {
+    counters_.oplog_done = next_write_ >= count;
     pacer.Wait();
-    if (!Write(operations_[next_operation_], stop)) return;
-    ++next_operation_;
+    const auto round = static_cast<int64_t>(next_write_ / count);
+    if (!Write(operations_[next_write_ % count], round, stop)) return;
+    ++next_write_;
   }
-  counters_.oplog_done = next_operation_ >= operations_.size();
 }
 
 // Like a careful user: repeats the write under its own idempotency key until it is acknowledged. False: told
 // to stop.
-bool CitiesService::Write(const Operation& operation, const std::atomic<bool>& stop) {
+bool CitiesService::Write(const Operation& operation, int64_t round, const std::atomic<bool>& stop) {
   WriteOptions write_options;
-  write_options.idempotency_key = absl::StrCat("op-", operation.sequence);
+  write_options.idempotency_key = absl::StrCat("op-", operation.sequence, "-", round);
   while (!stop) {
+    const absl::Time started = absl::Now();
     absl::StatusOr<WriteResult<CanonicalCity>> written = absl::InternalError("not tried");
     if (operation.kind == OperationKind::kDelete) {
       written = migrator_->Delete(operation.city.id, write_options);
@@ -161,16 +241,19 @@ bool CitiesService::Write(const Operation& operation, const std::atomic<bool>& s
       written = city.status();
     }
     if (written.ok()) {
-      const absl::Status logged = acks_->Append({operation.city.id, static_cast<int64_t>(written->version),
-                                                 operation.kind == OperationKind::kDelete});
+      const absl::Status logged =
+          acks_->Append({operation.city.id, written->version, operation.kind == OperationKind::kDelete});
       if (!logged.ok()) {
         Log(LogLevel::kError, "acknowledgement not logged", {{"error", logged.ToString()}});
         return false;
       }
       counters_.writes_acked.fetch_add(1);
+      // Only this thread writes it.
+      const int64_t took = absl::ToInt64Microseconds(absl::Now() - started);
+      if (took > counters_.longest_write_us) counters_.longest_write_us = took;
       return true;
     }
-    counters_.write_retries.fetch_add(1);
+    counters_.failed_writes.fetch_add(1);
     Log(LogLevel::kWarning, "write retried", {{"error", written.status().ToString()}});
     absl::SleepFor(kRetryDelay);
   }
@@ -186,24 +269,29 @@ void CitiesService::ServeReads(const std::atomic<bool>& stop) {
   }
 }
 
+absl::StatusOr<CitiesService::Truth> CitiesService::ReadTruth(int64_t id) {
+  LOCKSTEP_ASSIGN_OR_RETURN(WriteResult<CanonicalCity> in_old, CurrentInOld(id));
+  LOCKSTEP_ASSIGN_OR_RETURN(WriteResult<CanonicalCity> in_new, CurrentInNew(id));
+  WriteResult<CanonicalCity>& newer = in_new.version > in_old.version ? in_new : in_old;
+  return Truth{newer.version, std::move(newer.row)};
+}
+
 // The demo's own check of what users see, independent of the comparisons that the SDK makes: a read is right
 // when it shows the authoritative row, read before and after it to leave out rows that changed meanwhile.
 void CitiesService::ReadAndCheck(int64_t id) {
-  const auto before = legacy_->Read(id);
+  const absl::StatusOr<Truth> before = ReadTruth(id);
   const absl::StatusOr<std::optional<CanonicalCity>> served = migrator_->Read(id);
-  const auto after = legacy_->Read(id);
+  const absl::StatusOr<Truth> after = ReadTruth(id);
   counters_.reads.fetch_add(1);
   if (!served.ok() || !before.ok() || !after.ok()) {
     counters_.read_errors.fetch_add(1);
     return;
   }
-  if (*before != *after) return;
-  const absl::StatusOr<std::optional<CanonicalCity>> truth = FromLegacy(*after);
-  if (!truth.ok() || *served == *truth) return;
+  if (*before != *after || *served == after->city) return;
   absl::SleepFor(kMirrorGrace);
   const absl::StatusOr<std::optional<CanonicalCity>> again = migrator_->Read(id);
-  const auto now = legacy_->Read(id);
-  const bool caught_up = again.ok() && now.ok() && FromLegacy(*now).ok() && *again == *FromLegacy(*now);
+  const absl::StatusOr<Truth> now = ReadTruth(id);
+  const bool caught_up = again.ok() && now.ok() && *again == now->city;
   (caught_up ? counters_.reads_served_late : counters_.reads_served_wrong).fetch_add(1);
 }
 
@@ -215,7 +303,12 @@ ServiceReport CitiesService::Report() const {
   report.reads_served_wrong = counters_.reads_served_wrong;
   report.reads_served_late = counters_.reads_served_late;
   report.writes_acked = counters_.writes_acked;
-  report.write_retries = counters_.write_retries;
+  report.failed_writes = counters_.failed_writes;
+  report.repairs = counters_.repairs;
+  const ClientStats stats = client_->Stats();
+  report.held_writes = static_cast<int64_t>(stats.held_writes_ended);
+  report.longest_held_write = stats.longest_hold;
+  report.longest_write = absl::Microseconds(counters_.longest_write_us.load());
   report.oplog_done = counters_.oplog_done;
   return report;
 }

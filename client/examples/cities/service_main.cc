@@ -15,6 +15,7 @@
 
 namespace {
 
+using lockstep::domain::LeasePolicy;
 using lockstep::examples::CitiesService;
 using lockstep::examples::MapperVersion;
 using lockstep::examples::ServiceOptions;
@@ -69,6 +70,18 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--oplog", options.oplog_path, "writes to replay")->required()->check(CLI::ExistingFile);
   app.add_option("--acks", options.acks_path, "acknowledgement log; created when missing")->required();
+  const std::map<std::string, LeasePolicy> policies = {{"keep-serving", LeasePolicy::kKeepServing},
+                                                       {"fail-writes", LeasePolicy::kFailWrites}};
+  app.add_option("--state-dir", options.state_directory,
+                 "where the SDK keeps its snapshot, enrolment and mirror journal; one for each instance");
+  app.add_option("--lease-policy", options.lease_policy,
+                 "when the control plane is out of reach for a lease: keep-serving or fail-writes")
+      ->transform(CLI::CheckedTransformer(policies))
+      ->default_str("keep-serving");
+  double lease_seconds = absl::ToDoubleSeconds(options.lease_ttl);
+  app.add_option("--lease-seconds", lease_seconds, "how long a lease lasts")
+      ->check(CLI::Range(1.0, 600.0))
+      ->capture_default_str();
   app.add_option("--mapper", options.mapper, "release of the mapper: v1 or v2")
       ->required()
       ->transform(CLI::CheckedTransformer(mappers));
@@ -87,5 +100,6 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--report", report_path, "append a JSON line with what was seen to this file");
   CLI11_PARSE(app, argc, argv);
+  options.lease_ttl = absl::Seconds(lease_seconds);
   return Run(options, report_path);
 }
