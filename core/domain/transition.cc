@@ -11,84 +11,15 @@
 #include "core/base/error_info.h"
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
-#include "core/domain/next_hop.h"
+#include "core/domain/transition_rules.h"
 
 namespace lockstep::domain {
+namespace transition_rules {
 namespace {
 
 using Result = absl::StatusOr<std::optional<Transition>>;
 
-// What every rule looks at.
-struct Situation {
-  const Migration& migration;
-  const GateResult* gate;
-  absl::Time now;
-
-  Stage stage() const { return migration.published.stage; }
-  const std::vector<PlanStep>& steps() const { return migration.plan.steps; }
-  bool step_exists() const {
-    return migration.step >= 0 && static_cast<size_t>(migration.step) < steps().size();
-  }
-  const PlanStep& step() const { return steps()[static_cast<size_t>(migration.step)]; }
-  bool is_last_step() const { return static_cast<size_t>(migration.step) + 1 == steps().size(); }
-  Verdict verdict() const { return gate == nullptr ? Verdict::kHold : gate->verdict; }
-};
-
 bool IsBlank(absl::string_view text) { return absl::StripAsciiWhitespace(text).empty(); }
-
-bool HasWayBack(Stage stage) { return LadderRowOf(stage).roll_back_to.has_value(); }
-
-// What a step's weight is compared with.
-uint32_t WeightOf(const RoutingState& state) {
-  if (state.stage == Stage::kCanaryRead) return state.read_weight;
-  return state.stage == Stage::kCutover ? state.write_weight : 0;
-}
-
-std::string DescribeState(Stage stage, uint32_t weight) {
-  if (stage != Stage::kCanaryRead && stage != Stage::kCutover) return std::string(StageName(stage));
-  return absl::StrCat(StageName(stage), " with ", weight * 100.0 / kBucketCount, " % of ",
-                      stage == Stage::kCutover ? "writes" : "reads");
-}
-
-std::string DescribeState(const RoutingState& state) { return DescribeState(state.stage, WeightOf(state)); }
-
-// "step 3 of 7 (CANARY_READ with 5 % of reads)"; steps are counted from 1 for people.
-std::string DescribeStep(const MigrationPlan& plan, int step) {
-  const PlanStep& at = plan.steps[static_cast<size_t>(step)];
-  return absl::StrCat("step ", step + 1, " of ", plan.steps.size(), " (", DescribeState(at.stage, at.weight),
-                      ")");
-}
-
-int LastStepAt(const MigrationPlan& plan, Stage stage) {
-  for (size_t i = plan.steps.size(); i > 0; --i) {
-    if (plan.steps[i - 1].stage == stage) return static_cast<int>(i - 1);
-  }
-  return -1;
-}
-
-// The last step at `stage` whose weight `weight` reaches, or the first one.
-int StepAtWeight(const MigrationPlan& plan, Stage stage, uint32_t weight, int otherwise) {
-  int found = -1;
-  for (size_t i = 0; i < plan.steps.size(); ++i) {
-    if (plan.steps[i].stage != stage) continue;
-    if (found >= 0 && plan.steps[i].weight > weight) break;
-    found = static_cast<int>(i);
-  }
-  return found >= 0 ? found : otherwise;
-}
-
-absl::Status Refusal(absl::string_view reason, absl::string_view why,
-                     std::vector<PreconditionViolation> violations) {
-  return WithErrorInfo(absl::FailedPreconditionError(why),
-                       {.reason = std::string(reason),
-                        .metadata = {},
-                        .field_violations = {},
-                        .precondition_violations = std::move(violations)});
-}
-
-absl::Status IllegalTransition(const Situation& s, absl::string_view why) {
-  return Refusal("ILLEGAL_TRANSITION", why, {{"STAGE", std::string(StageName(s.stage())), std::string(why)}});
-}
 
 absl::Status Malformed(absl::string_view reason, absl::string_view field, absl::string_view why) {
   return WithErrorInfo(absl::InvalidArgumentError(why),
@@ -96,16 +27,6 @@ absl::Status Malformed(absl::string_view reason, absl::string_view field, absl::
                         .metadata = {},
                         .field_violations = {{std::string(field), std::string(why)}},
                         .precondition_violations = {}});
-}
-
-absl::Status FenceWaits(const Situation& s) {
-  const std::string why =
-      absl::StrCat(StageName(s.migration.pending->stage), " is committed but not published: for ",
-                   absl::FormatDuration(absl::Floor(
-                       std::max(s.now - s.migration.pending_since, absl::ZeroDuration()), absl::Seconds(1))),
-                   " it has waited for instances that may still act on an earlier state");
-  return Refusal("FENCE_WAITS", why,
-                 {{"FENCE_WAITS", std::string(StageName(s.migration.pending->stage)), why}});
 }
 
 absl::Status GateHolds(const Situation& s) {
@@ -135,81 +56,15 @@ absl::Status GateHolds(const Situation& s) {
                  std::move(violations));
 }
 
-Transition MakeTransition(const Situation& s, absl::string_view action, RunState run_state, int step,
-                          std::string reason) {
-  Transition transition;
-  transition.action = std::string(action);
-  transition.run_state = run_state;
-  transition.step = step;
-  transition.reason = std::move(reason);
-  if (s.gate != nullptr) transition.evidence = *s.gate;
-  return transition;
-}
-
 std::string ReasonOr(const Command& command, std::string otherwise) {
   if (IsBlank(command.reason)) return otherwise;
   return command.override_gate ? absl::StrCat("gate overridden: ", command.reason) : command.reason;
-}
-
-void GoToOff(const Situation& s, Transition& transition) {
-  transition.target = TargetState(s.migration, Stage::kOff, 0);
-  transition.target->generation = s.migration.published.generation + 1;
-  transition.new_generation = true;
-  transition.step = -1;
 }
 
 // The first step, from OFF.
 Transition BeginPlan(const Situation& s, absl::string_view action, std::string reason) {
   Transition transition = MakeTransition(s, action, RunState::kRunning, 0, std::move(reason));
   transition.target = TargetState(s.migration, s.steps()[0].stage, s.steps()[0].weight);
-  transition.restart_evidence = true;
-  return transition;
-}
-
-// Where going on leads: back to what the step stands for, if the weight was lowered or a slice was given up;
-// else to the next step; else nowhere, at the end of the plan.
-struct Onward {
-  int step = -1;
-  Stage stage = Stage::kOff;
-  uint32_t weight = 0;
-};
-
-// CheckMayMoveOn holds.
-std::optional<Onward> OnwardFrom(const Situation& s) {
-  const uint32_t weight = WeightOf(s.migration.published);
-  if (weight < s.step().weight) return Onward{s.migration.step, s.step().stage, s.step().weight};
-  if (s.is_last_step()) return std::nullopt;
-  const int step = s.migration.step + 1;
-  const PlanStep& next = s.steps()[static_cast<size_t>(step)];
-  // Never below what was set by hand.
-  return Onward{step, next.stage, next.stage == s.stage() ? std::max(next.weight, weight) : next.weight};
-}
-
-bool LosesTheWayBack(const Situation& s, const std::optional<Onward>& onward) {
-  return onward && HasWayBack(s.stage()) && !HasWayBack(onward->stage);
-}
-
-// Pins that the state it leads to must not have.
-absl::Status CheckPinsOnward(const Situation& s, const std::optional<Onward>& onward) {
-  return onward ? CheckPinsAt(onward->stage, s.migration.pins) : absl::OkStatus();
-}
-
-Transition MoveOn(const Situation& s, const std::optional<Onward>& onward, std::string reason) {
-  if (!onward) return MakeTransition(s, "succeed", RunState::kSucceeded, s.migration.step, std::move(reason));
-  Transition transition = MakeTransition(s, "advance", RunState::kRunning, onward->step, std::move(reason));
-  transition.target = TargetState(s.migration, onward->stage, onward->weight);
-  return transition;
-}
-
-Transition RollBack(const Situation& s, std::string reason) {
-  const Stage to = *LadderRowOf(s.stage()).roll_back_to;
-  Transition transition = MakeTransition(s, "rollback", RunState::kRolledBack,
-                                         LastStepAt(s.migration.plan, to), std::move(reason));
-  if (to == Stage::kOff) {
-    GoToOff(s, transition);
-  } else {
-    transition.target = TargetState(s.migration, to, 0);
-  }
   transition.restart_evidence = true;
   return transition;
 }
@@ -246,32 +101,6 @@ Result Start(const Situation& s, const Command& command) {
   if (s.steps().empty()) return IllegalTransition(s, "its plan has no steps");
   return BeginPlan(s, "start",
                    ReasonOr(command, absl::StrCat("started with ", DescribeStep(s.migration.plan, 0))));
-}
-
-// What advancing asks of the migration itself, whoever wants it and whatever the gate says.
-absl::Status CheckMayMoveOn(const Situation& s) {
-  switch (s.migration.run_state) {
-    case RunState::kDraft:
-      return IllegalTransition(s, "it has not been started");
-    case RunState::kPaused:
-      return IllegalTransition(s, "it is paused; resume it first");
-    case RunState::kRolledBack:
-      return IllegalTransition(s, "it was rolled back; resume it first");
-    case RunState::kSucceeded:
-      return IllegalTransition(s, "the last step of the plan has passed; add steps to the plan to go on");
-    case RunState::kRunning:
-      break;
-  }
-  if (s.migration.pending.has_value()) return FenceWaits(s);
-  if (!s.step_exists()) {
-    return IllegalTransition(
-        s, absl::StrCat("the plan has no step ", s.migration.step + 1, "; correct the plan"));
-  }
-  if (s.step().stage != s.stage()) {
-    return IllegalTransition(s, absl::StrCat(DescribeStep(s.migration.plan, s.migration.step),
-                                             " of its plan is another stage; correct the plan"));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status PointOfNoReturn() {
@@ -443,122 +272,6 @@ Result PlanCommand(const Situation& s, const Command& command) {
   return std::nullopt;
 }
 
-std::optional<Transition> PlanBreach(const Situation& s) {
-  const RunState run_state = s.migration.run_state;
-  const bool moving = run_state == RunState::kRunning || run_state == RunState::kSucceeded;
-  switch (s.gate->action) {
-    case BreachAction::kRollback:
-      if (HasWayBack(s.stage())) {
-        if (!moving && run_state != RunState::kPaused) return std::nullopt;
-        return RollBack(s, s.gate->sentence);
-      }
-      // At OFF there is nothing to undo; beyond the way back the least that can be done is not to go on.
-      if (s.stage() == Stage::kOff) return std::nullopt;
-      [[fallthrough]];
-    case BreachAction::kPause:
-      if (!moving) return std::nullopt;
-      return MakeTransition(s, "pause", RunState::kPaused, s.migration.step, s.gate->sentence);
-    case BreachAction::kNotify:
-      break;
-  }
-  return std::nullopt;
-}
-
-bool IsUnderWay(RunState state) {
-  switch (state) {
-    case RunState::kRunning:
-    case RunState::kPaused:
-    case RunState::kSucceeded:
-      return true;
-    case RunState::kDraft:
-    case RunState::kRolledBack:
-      return false;
-  }
-  return false;
-}
-
-// The next breach of this step that has to be announced and has not been.
-std::optional<Transition> PlanNotification(const Situation& s) {
-  // The checks of a step that has been left are those of another one.
-  if (!IsUnderWay(s.migration.run_state) || s.migration.pending.has_value()) return std::nullopt;
-  const std::vector<std::string>& notified = s.migration.notified_checks;
-  for (const CheckResult& check : s.gate->checks) {
-    if (check.advisory || check.verdict != Verdict::kRollBack || check.on_breach != BreachAction::kNotify ||
-        std::find(notified.begin(), notified.end(), check.check) != notified.end()) {
-      continue;
-    }
-    Transition transition =
-        MakeTransition(s, "notify", s.migration.run_state, s.migration.step, check.sentence);
-    transition.notified_check = check.check;
-    return transition;
-  }
-  return std::nullopt;
-}
-
-// The gate alone does not leave the step, whatever it finds. CheckMayMoveOn holds.
-bool WaitsForAPerson(const Situation& s) {
-  const std::optional<Onward> onward = OnwardFrom(s);
-  return s.step().manual || LosesTheWayBack(s, onward) || !CheckPinsOnward(s, onward).ok();
-}
-
-std::string WhatThePersonHasToDo(const Situation& s) {
-  const absl::Status pins = CheckPinsOnward(s, OnwardFrom(s));
-  return pins.ok() ? "it is left by hand only, and nobody has. " : absl::StrCat(pins.message(), ". ");
-}
-
-std::optional<Transition> PlanEscalation(const Situation& s) {
-  if (!s.gate->deadline_passed || DeadlineOf(s.migration) == absl::InfiniteFuture()) return std::nullopt;
-  if (!CheckMayMoveOn(s).ok() && s.gate->verdict == Verdict::kAdvance) return std::nullopt;
-  const bool waits_for_a_person = s.gate->verdict == Verdict::kAdvance && WaitsForAPerson(s);
-  if (s.gate->verdict != Verdict::kHold && !waits_for_a_person) return std::nullopt;
-  return MakeTransition(s, "escalate", RunState::kPaused, s.migration.step,
-                        absl::StrCat("the deadline of ", DescribeStep(s.migration.plan, s.migration.step),
-                                     ", ", absl::FormatDuration(s.step().deadline), ", has passed: ",
-                                     waits_for_a_person ? WhatThePersonHasToDo(s) : "", s.gate->sentence));
-}
-
-std::optional<Transition> PlanVerdict(const Situation& s) {
-  std::optional<Transition> transition;
-  switch (s.gate->verdict) {
-    case Verdict::kAdvance:
-      if (CheckMayMoveOn(s).ok() && !WaitsForAPerson(s)) {
-        transition = MoveOn(s, OnwardFrom(s), s.gate->sentence);
-      }
-      break;
-    case Verdict::kHold:
-      break;
-    case Verdict::kRollBack:
-      transition = PlanBreach(s);
-      break;
-  }
-  if (!transition) transition = PlanNotification(s);
-  if (!transition) transition = PlanEscalation(s);
-  return transition;
-}
-
-// Authority stays where it is, and a person looks at the records.
-std::optional<Transition> PlanSliceFailure(const Situation& s, const SliceFailure& failure) {
-  // A report about a slice that has been released, or has moved, meanwhile.
-  if (failure.check.differing == 0 || !HoldsWrites(s.migration.published) ||
-      failure.check.epoch != s.migration.published.epoch) {
-    return std::nullopt;
-  }
-  const SliceCheck& check = failure.check;
-  const RoutingState& published = s.migration.published;
-  const RoutingState released =
-      Released(published, AuthorityOfHeld(published, s.migration.pending.value_or(published)));
-  Transition transition =
-      MakeTransition(s, "slice_failed", RunState::kPaused,
-                     StepAtWeight(s.migration.plan, Stage::kCutover, released.write_weight, s.migration.step),
-                     absl::StrCat("instance '", failure.instance_id, "' compared ", check.checked,
-                                  " records of the slice that was to move, and ", check.differing,
-                                  check.differing == 1 ? " differs" : " differ", " for good",
-                                  check.repaired > 0 ? absl::StrCat(" (", check.repaired, " repaired)") : "",
-                                  check.example.empty() ? "" : absl::StrCat(": ", check.example)));
-  transition.target = released;
-  return transition;
-}
-
 // Adds what every refusal says: what was asked, where the migration stands, what is allowed instead.
 absl::Status Decorate(const Situation& s, const Command& command, const absl::Status& refusal) {
   std::vector<absl::string_view> allowed;
@@ -581,6 +294,7 @@ absl::Status Decorate(const Situation& s, const Command& command, const absl::St
 }
 
 }  // namespace
+}  // namespace transition_rules
 
 absl::string_view CommandName(CommandKind kind) {
   switch (kind) {
@@ -602,51 +316,24 @@ absl::string_view CommandName(CommandKind kind) {
   return "";
 }
 
-RoutingState TargetState(const Migration& migration, Stage stage, uint32_t weight) {
-  const RoutingState& published = migration.published;
-  RoutingState target = StateOfStage(stage, weight);
-  if (stage == Stage::kCutover) target.write_weight = target.drain_weight = weight;
-  target.generation = published.generation;
-  target.comparison_weight = published.comparison_weight;
-  target.salt_seed = SaltSeed(migration.salt);
-  if (published.pins != nullptr && *published.pins == migration.pins) {
-    target.pins = published.pins;
-  } else if (!migration.pins.empty()) {
-    target.pins = std::make_shared<const Pins>(migration.pins);
-  }
-  return target;
-}
-
-bool NextIsPointOfNoReturn(const Migration& migration) {
-  const Situation s{migration, nullptr, absl::InfinitePast()};
-  return CheckMayMoveOn(s).ok() && LosesTheWayBack(s, OnwardFrom(s));
-}
-
-std::optional<Guard> PinsGuard(const Migration& migration) {
-  const Situation s{migration, nullptr, absl::InfinitePast()};
-  if (!CheckMayMoveOn(s).ok()) return std::nullopt;
-  const absl::Status pins = CheckPinsOnward(s, OnwardFrom(s));
-  if (pins.ok()) return std::nullopt;
-  return Guard{"pins_to_old", absl::StrCat(pins.message(), ".")};
-}
-
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
                                                const GateResult* gate, absl::Time now) {
   if (const auto* verdict = std::get_if<GateVerdict>(&trigger)) {
-    return PlanVerdict(Situation{migration, &verdict->result, now});
+    return transition_rules::PlanVerdict({migration, &verdict->result, now});
   }
   if (const auto* failure = std::get_if<SliceFailure>(&trigger)) {
-    return PlanSliceFailure(Situation{migration, gate, now}, *failure);
+    return transition_rules::PlanSliceFailure({migration, gate, now}, *failure);
   }
   const auto& command = std::get<Command>(trigger);
-  const Situation situation{migration, gate, now};
-  Result result = PlanCommand(situation, command);
-  if (absl::IsFailedPrecondition(result.status())) return Decorate(situation, command, result.status());
+  const transition_rules::Situation situation{migration, gate, now};
+  absl::StatusOr<std::optional<Transition>> result = transition_rules::PlanCommand(situation, command);
+  if (absl::IsFailedPrecondition(result.status()))
+    return transition_rules::Decorate(situation, command, result.status());
   return result;
 }
 
 std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateResult* gate, absl::Time now) {
-  const Situation situation{migration, gate, now};
+  const transition_rules::Situation situation{migration, gate, now};
   std::vector<CommandKind> allowed;
   for (const CommandKind kind : kAllCommands) {
     Command command;
@@ -655,9 +342,9 @@ std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateR
     command.accept_no_way_back = kind == CommandKind::kAdvance && NextIsPointOfNoReturn(migration);
     if (kind == CommandKind::kSetWeight) {
       // Lowering is always granted where anything is; at 0 only raising is left.
-      command.weight = migration.published.read_weight > 0 ? 0 : CertifiedWeight(situation);
+      command.weight = migration.published.read_weight > 0 ? 0 : transition_rules::CertifiedWeight(situation);
     }
-    if (PlanCommand(situation, command).ok()) allowed.push_back(kind);
+    if (transition_rules::PlanCommand(situation, command).ok()) allowed.push_back(kind);
   }
   return allowed;
 }
