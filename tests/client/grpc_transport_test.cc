@@ -2,6 +2,7 @@
 // as the SDK means it, streams break and come back, and reports are retried under their number.
 #include "lockstep/grpc_transport.h"
 
+#include "absl/strings/match.h"
 #include "client/sdk/src/reporter.h"
 #include "core/wire/routing.h"
 #include "core/wire/telemetry.h"
@@ -23,7 +24,13 @@ using testing_support::kMigration;
 domain::Snapshot SnapshotAt(uint64_t epoch, Stage stage, uint32_t read_weight = 0) {
   domain::RoutingState state = domain::StateOfStage(stage, read_weight);
   state.epoch = epoch;
-  return {.revision = epoch, .migrations = {{.name = kFullName, .state = state, .contract = {}}}};
+  return {.revision = epoch,
+          .store_epoch = 7,
+          .migrations = {{.name = kFullName, .state = state, .contract = {}}}};
+}
+
+v1::Snapshot OnTheWire(const domain::Snapshot& snapshot) {
+  return wire::ToProto(snapshot, domain::SnapshotDigest(snapshot));
 }
 
 // Synchronous, one stream at a time. Each stream starts with the current snapshot and gets what is pushed.
@@ -41,7 +48,7 @@ class ScriptedServer final : public v1::RoutingService::Service, public v1::Tele
       enrolments.push_back(request.enrol());
       stream_ = stream;
       context_ = context;
-      *response_.mutable_snapshot() = wire::ToProto(snapshot_);
+      *response_.mutable_snapshot() = OnTheWire(snapshot_);
       stream->Write(response_);
     }
     while (stream->Read(&request)) Note(stream, request);
@@ -69,6 +76,18 @@ class ScriptedServer final : public v1::RoutingService::Service, public v1::Tele
     *response_.mutable_snapshot() = snapshot;
     if (stream_ != nullptr) stream_->Write(response_);
   }
+  // What has changed from `base` to `next`.
+  void PublishDelta(domain::Snapshot base, domain::Snapshot next) {
+    for (domain::Snapshot* snapshot : {&base, &next}) {
+      for (domain::MigrationRouting& routing : snapshot->migrations) {
+        routing.digest = domain::RoutingDigest(routing);
+      }
+    }
+    MutexLock lock(&mutex_);
+    *response_.mutable_delta() =
+        wire::ToProto(domain::DeltaBetween(base, next), domain::SnapshotDigest(next));
+    if (stream_ != nullptr) stream_->Write(response_);
+  }
   void SetSnapshot(domain::Snapshot snapshot) {
     MutexLock lock(&mutex_);
     snapshot_ = std::move(snapshot);
@@ -86,9 +105,11 @@ class ScriptedServer final : public v1::RoutingService::Service, public v1::Tele
 
   // Guarded by mutex_; Ask from outside.
   std::vector<v1::Enrol> enrolments;
+  std::vector<uint64_t> accepts;
   std::vector<v1::Ack> acks;
   std::vector<v1::Nack> nacks;
   int heartbeats = 0;
+  v1::InstanceStatus status;  // of the last heartbeat
   bool left = false;
   int reports_to_fail = 0;
   std::vector<uint64_t> sequences;
@@ -97,11 +118,13 @@ class ScriptedServer final : public v1::RoutingService::Service, public v1::Tele
  private:
   void Note(WatchStream* stream, const v1::WatchRequest& request) {
     MutexLock lock(&mutex_);
+    if (request.has_accept()) accepts.push_back(request.accept().revision());
     if (request.has_ack()) acks.push_back(request.ack());
     if (request.has_nack()) nacks.push_back(request.nack());
     if (request.has_leave()) left = true;
     if (request.has_heartbeat()) {
       ++heartbeats;
+      status = request.heartbeat().status();
       v1::WatchResponse reply;
       reply.mutable_heartbeat()->set_revision(request.heartbeat().revision());
       stream->Write(reply);
@@ -153,23 +176,54 @@ TEST_F(GrpcTransportTest, EnrolsAcknowledgesAndKeepsTheLease) {
     EXPECT_EQ(s.enrolments[0].version(), "1.2");
     EXPECT_THAT(s.enrolments[0].migrations(), ::testing::ElementsAre(kFullName));
     EXPECT_EQ(s.acks[0].revision(), 1u);
+    EXPECT_EQ(s.enrolments[0].store_epoch(), 0u);
+    EXPECT_EQ(s.enrolments[0].lease_ttl().seconds(), 15);
+    EXPECT_EQ(s.enrolments[0].lease_policy(), v1::LEASE_POLICY_KEEP_SERVING);
     EXPECT_EQ(s.acks[0].held(0).epoch(), 1u);
+    EXPECT_THAT(s.accepts, ::testing::ElementsAre(1));
     return 0;
   });
   EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kDualWrite);
-  scripted_.Publish(wire::ToProto(SnapshotAt(2, Stage::kCanaryRead, 1000)));
+  scripted_.Publish(OnTheWire(SnapshotAt(2, Stage::kCanaryRead, 1000)));
   ASSERT_TRUE(Await([](ScriptedServer& s) { return s.acks.back().revision() == 2; }));
   EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kCanaryRead);
 }
 
+TEST_F(GrpcTransportTest, DeltasAndTheStatusOfOperations) {
+  auto running = std::make_unique<RouteHandle>(*client_->Route(kMigration, "k"));
+  scripted_.PublishDelta(SnapshotAt(1, Stage::kDualWrite), SnapshotAt(2, Stage::kShadowRead));
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return !s.accepts.empty() && s.accepts.back() == 2; }));
+  EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kShadowRead);
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.status.operations() == 1; }));
+  EXPECT_EQ(scripted_.Ask([](ScriptedServer& s) { return s.acks.back().revision(); }), 1u);
+  running.reset();
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.acks.back().revision() == 2; }));
+  scripted_.PublishDelta(SnapshotAt(1, Stage::kDualWrite), SnapshotAt(3, Stage::kDualWrite));
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.nacks.size() == 1; }));
+  EXPECT_EQ(scripted_.Ask([](ScriptedServer& s) { return s.nacks[0].revision(); }), 3u);
+}
+
+TEST_F(GrpcTransportTest, HeldWritesAreCheckedBeforeTheAcknowledgement) {
+  domain::Snapshot holds = SnapshotAt(2, Stage::kCutover);
+  holds.migrations[0].state.drain_weight = 1000;
+  scripted_.Publish(OnTheWire(holds));
+  ASSERT_TRUE(Await([](ScriptedServer& s) { return s.acks.back().revision() == 2; }));
+  scripted_.Ask([](ScriptedServer& s) {
+    EXPECT_EQ(s.acks.back().slice_checks_size(), 1);
+    EXPECT_EQ(s.acks.back().slice_checks(0).migration(), kFullName);
+    EXPECT_EQ(s.acks.back().slice_checks(0).epoch(), 2u);
+    return 0;
+  });
+}
+
 TEST_F(GrpcTransportTest, UndecodableAndInvalidSnapshotsAreRefused) {
-  v1::Snapshot undecodable = wire::ToProto(SnapshotAt(2, Stage::kDualWrite));
+  v1::Snapshot undecodable = OnTheWire(SnapshotAt(2, Stage::kDualWrite));
   undecodable.mutable_migrations(0)->mutable_state()->set_stage(static_cast<v1::Stage>(99));
   scripted_.Publish(undecodable);
   ASSERT_TRUE(Await([](ScriptedServer& s) { return s.nacks.size() == 1; }));
   domain::Snapshot invalid = SnapshotAt(3, Stage::kDualWrite);
   invalid.migrations[0].state.read_weight = 5;
-  scripted_.Publish(wire::ToProto(invalid));
+  scripted_.Publish(OnTheWire(invalid));
   ASSERT_TRUE(Await([](ScriptedServer& s) { return s.nacks.size() == 2; }));
   scripted_.Ask([](ScriptedServer& s) {
     EXPECT_EQ(s.nacks[0].revision(), 2u);
@@ -187,6 +241,7 @@ TEST_F(GrpcTransportTest, ComesBackAfterABreak) {
   ASSERT_TRUE(Eventually([&] { return client_->Route(kMigration, "k")->epoch() == 5; }));
   scripted_.Ask([](ScriptedServer& s) {
     EXPECT_EQ(s.enrolments.back().held(0).epoch(), 1u);
+    EXPECT_EQ(s.enrolments.back().store_epoch(), 7u);
     return 0;
   });
 }

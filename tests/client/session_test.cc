@@ -1,11 +1,9 @@
-// The session on a fake clock, without threads: every RunOnce is the test's.
 #include "client/sdk/src/session.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lockstep/internal/backoff.h"
-#include "lockstep/manual_executor.h"
-#include "tests/client/plane_testing.h"
+#include "tests/client/session_fixture.h"
 
 namespace lockstep::internal {
 namespace {
@@ -14,59 +12,11 @@ using domain::Stage;
 using testing_support::kFullName;
 using testing_support::kMigration;
 
-class SessionTest : public ::testing::Test {
- protected:
-  static SessionOptions Options(domain::LeasePolicy policy = domain::LeasePolicy::kKeepServing) {
-    return {.enrolment = {.instance_id = "i-1",
-                          .service = "orders",
-                          .version = "1.0",
-                          .migrations = {kFullName},
-                          .lease_ttl = absl::Seconds(15),
-                          .lease_policy = policy},
-            .heartbeat_interval = absl::Seconds(5),
-            .backoff_initial = absl::Milliseconds(100),
-            .backoff_max = absl::Seconds(10),
-            .telemetry_interval = absl::Seconds(1),
-            .reporter = {.instance_id = "i-1"}};
-  }
-  SessionParts Parts(StateStorage* storage = nullptr) {
-    return {.transport = plane_.get(),
-            .ring = &ring_,
-            .telemetry = &telemetry_,
-            .repairs = repairs_.get(),
-            .held_writes = held_writes_.get(),
-            .slice_checker = slice_checker_.get(),
-            .state_storage = storage,
-            .clock = &clock_};
-  }
-
-  // Runs until nothing is due at this instant any more.
-  void Run() {
-    for (int i = 0; i < 10; ++i) session_.RunOnce();
-  }
-  void Advance(absl::Duration by) {
-    clock_.Advance(by);
-    Run();
-  }
-
-  FakeClock clock_{absl::FromUnixSeconds(1'700'000'000)};
-  ManualExecutor executor_{&clock_};
-  std::shared_ptr<FakeControlPlane> plane_ = std::make_shared<FakeControlPlane>();
-  SnapshotRing ring_{{kFullName}};
-  TelemetryRecorder telemetry_{{.migrations = {kFullName}, .instance_id = "i-1"}, &clock_};
-  std::shared_ptr<RepairQueue> repairs_ =
-      std::make_shared<RepairQueue>(10, &executor_, &clock_, &telemetry_, 1);
-  std::shared_ptr<HeldWrites> held_writes_ = std::make_shared<HeldWrites>(&executor_, &clock_);
-  std::shared_ptr<SliceChecker> slice_checker_ =
-      std::make_shared<SliceChecker>(std::vector<std::string>{kFullName}, &executor_);
-  Session session_{Options(), Parts(), 1};
-};
-
 TEST_F(SessionTest, FirstSnapshotIsAcknowledged) {
   plane_->SetStage(kMigration, Stage::kDualWrite);
-  EXPECT_FALSE(session_.ready());
+  EXPECT_FALSE(session_->ready());
   Run();
-  EXPECT_TRUE(session_.ready());
+  EXPECT_TRUE(session_->ready());
   ASSERT_EQ(plane_->Enrolments().size(), 1u);
   EXPECT_TRUE(plane_->Enrolments()[0].held.empty());
   ASSERT_EQ(plane_->Acks().size(), 1u);
@@ -151,7 +101,7 @@ TEST_F(SessionTest, InvalidSnapshotsAreRefusedAndDisplaceNothing) {
   plane_->PublishUndecodable(absl::InvalidArgumentError("stage: unknown value 99"));
   Run();
   EXPECT_THAT(plane_->Nacks().back().reason, ::testing::HasSubstr("99"));
-  EXPECT_EQ(session_.Stats().snapshots_rejected, 5u);
+  EXPECT_EQ(session_->Stats().snapshots_rejected, 5u);
   plane_->SetStage(kMigration, Stage::kCanaryRead, 3000);
   Run();
   EXPECT_EQ(ring_.current()->migrations[0].state.read_weight, 3000u) << "a good one is taken again";
@@ -162,18 +112,18 @@ TEST_F(SessionTest, KeepsServingAndReconnects) {
   Run();
   plane_->SetReachable(false);
   Run();
-  EXPECT_FALSE(session_.Stats().connected);
+  EXPECT_FALSE(session_->Stats().connected);
   EXPECT_NE(ring_.current(), nullptr);
-  EXPECT_TRUE(absl::IsUnavailable(session_.last_error()));
+  EXPECT_TRUE(absl::IsUnavailable(session_->last_error()));
   Advance(absl::Seconds(12));
-  EXPECT_FALSE(session_.stale());
+  EXPECT_FALSE(session_->stale());
   Advance(absl::Seconds(4));
-  EXPECT_TRUE(session_.stale());
+  EXPECT_TRUE(session_->stale());
   EXPECT_NE(ring_.current(), nullptr) << "stale, but serving";
   plane_->SetReachable(true);
   plane_->SetStage(kMigration, Stage::kShadowRead);
   Advance(absl::Seconds(10));
-  EXPECT_FALSE(session_.stale());
+  EXPECT_FALSE(session_->stale());
   EXPECT_EQ(ring_.current()->revision, plane_->revision());
   EXPECT_EQ(plane_->Enrolments().back().held.at(kFullName), 1u) << "what it still acted on when it came back";
   EXPECT_EQ(plane_->Acks().back().revision, plane_->revision());
@@ -188,7 +138,7 @@ TEST_F(SessionTest, RepeatedSnapshotAfterReconnectIsAcknowledgedAgain) {
   Advance(absl::Seconds(1));
   EXPECT_EQ(plane_->Enrolments().size(), 2u);
   EXPECT_EQ(plane_->Acks().size(), acks + 1);
-  EXPECT_EQ(session_.Stats().snapshots_rejected, 0u);
+  EXPECT_EQ(session_->Stats().snapshots_rejected, 0u);
 }
 
 TEST_F(SessionTest, LeaseIsCountedFromTheSendOfTheHeartbeat) {
@@ -198,13 +148,13 @@ TEST_F(SessionTest, LeaseIsCountedFromTheSendOfTheHeartbeat) {
   EXPECT_EQ(plane_->Heartbeats(), 1u);
   plane_->SetAnswersHeartbeats(false);
   Advance(absl::Seconds(15));
-  EXPECT_FALSE(session_.stale());
+  EXPECT_FALSE(session_->stale());
   Advance(absl::Seconds(1));
-  EXPECT_TRUE(session_.stale()) << "the stream is open, but nobody answers";
+  EXPECT_TRUE(session_->stale()) << "the stream is open, but nobody answers";
   plane_->SetAnswersHeartbeats(true);
   Advance(absl::Seconds(5));
   Run();
-  EXPECT_TRUE(session_.Stats().connected);
+  EXPECT_TRUE(session_->Stats().connected);
 }
 
 struct KeepAliveCase {
@@ -224,7 +174,7 @@ TEST_F(SessionTest, SaysThatItIsThereWhileTheMigrationMirrorsOrCompares) {
     for (int second = 0; second <= 60; ++second)
       Advance(second == 0 ? absl::ZeroDuration() : absl::Seconds(1));
     sent += c.batches;
-    EXPECT_EQ(session_.Stats().batches_acknowledged, sent);
+    EXPECT_EQ(session_->Stats().batches_acknowledged, sent);
   }
   EXPECT_TRUE(plane_->Deltas().empty());
   EXPECT_EQ(plane_->DuplicateReports(), 0u);
@@ -233,17 +183,17 @@ TEST_F(SessionTest, SaysThatItIsThereWhileTheMigrationMirrorsOrCompares) {
 TEST_F(SessionTest, NothingButTrafficIsSentWhileItIsThere) {
   plane_->SetStage(kMigration, Stage::kDualWrite);
   Run();
-  EXPECT_EQ(session_.Stats().batches_acknowledged, 1u);
+  EXPECT_EQ(session_->Stats().batches_acknowledged, 1u);
   for (int second = 0; second < 60; ++second) {
     telemetry_.RecordAuthoritativeWrite({.generation = 1, .epoch = 1}, true);
     Advance(absl::Seconds(1));
   }
-  EXPECT_EQ(session_.Stats().batches_acknowledged, 61u);
+  EXPECT_EQ(session_->Stats().batches_acknowledged, 61u);
   plane_->SetReachable(false);
   plane_->Disconnect();
   for (int second = 0; second < 60; ++second) Advance(absl::Seconds(1));
-  EXPECT_EQ(session_.Stats().batches_acknowledged, 61u);
-  EXPECT_EQ(session_.Stats().operations_unreported, 0u) << "a disconnected instance makes none";
+  EXPECT_EQ(session_->Stats().batches_acknowledged, 61u);
+  EXPECT_EQ(session_->Stats().operations_unreported, 0u) << "a disconnected instance makes none";
 }
 
 TEST_F(SessionTest, DrainDelaysTheReconnect) {

@@ -167,7 +167,9 @@ struct ClientStats {
   uint64_t reconnects = 0;     // streams opened after the first
   uint64_t operations_pinned = 0;
   uint64_t repairs_outstanding = 0;
-  uint64_t held_writes_waiting = 0;  // for write authority over their bucket to move
+  uint64_t held_writes_waiting = 0;                    // for write authority over their bucket to move
+  uint64_t held_writes_ended = 0;                      // resumed by a snapshot, or given up
+  absl::Duration longest_hold = absl::ZeroDuration();  // of these
   uint64_t state_writes_failed = 0;  // to the state directory; nothing is acknowledged meanwhile
   std::string last_state_error;      // of these, for people
   uint64_t batches_acknowledged = 0;
@@ -190,13 +192,13 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   // Until there is a snapshot, from the control plane or from the state directory. DEADLINE_EXCEEDED says
-  // what the connection's last error was. `deadline` is by the client's clock. Without a thread of its own,
-  // somebody else must call RunOnce meanwhile.
+  // what the connection's last error was. `deadline` is by the client's clock.
   absl::Status WaitUntilReady(absl::Time deadline);
 
-  // With ClientOptions::own_thread = false: does what is due and returns how long until something else may
-  // be, unless something arrives earlier; ask again after at most this long. One thread at a time. Never
-  // negative.
+  // With ClientOptions::own_thread = false: does what is due, and returns how long until something else is
+  // unless something arrives; never negative. What has arrived waits for the next call, so a service calls it
+  // every few milliseconds. One thread at a time, WaitUntilReady and Shutdown included, which do the same
+  // meanwhile.
   absl::Duration RunOnce();
 
   // INVALID_ARGUMENT for a malformed name, NOT_FOUND for a migration that was not in
@@ -233,7 +235,7 @@ class Client {
   // return the first one's answer. OK: nothing is left. DEADLINE_EXCEEDED says what is: operations still
   // running (the enrolment is kept then, so that fences go on waiting for them), mirror writes not repaired
   // (with a state directory the enrolment is kept for them, too: they go on after the restart), operations
-  // not reported. Without a thread of its own, the client runs within this call.
+  // not reported.
   absl::Status Shutdown(absl::Time deadline);
 
   const std::string& instance_id() const;

@@ -142,6 +142,8 @@ struct Client::Parts {
     if (thread.joinable()) thread.join();
   }
 
+  // Mirrors that are open, as the state directory has them.
+  size_t JournalledMirrors() const;
   absl::Status LeftOver(size_t repairs_left);
   absl::Status DoShutdown(absl::Time deadline);
 
@@ -232,7 +234,7 @@ absl::Status Client::WaitUntilReady(absl::Time deadline) {
           "no snapshot from the control plane yet; ",
           error.ok() ? "no connection has failed so far" : absl::StrCat("last error: ", error.ToString())));
     }
-    absl::SleepFor(kWaitPoll);
+    parts_->Pause();
   }
   return absl::OkStatus();
 }
@@ -388,9 +390,8 @@ absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
   while ((session->rounds() < rounds + 2 || !session->flushed()) && options.clock->Now() < deadline) {
     Pause();
   }
-  // What the state directory has still to be repaired is repaired after the restart, and counts until then.
-  const bool repairs_kept = repairs_left > 0 && options.state_storage != nullptr;
-  if (ring.PinCount() == 0 && !repairs_kept) {
+  // What the journals hold is repaired after the restart, and its epochs count until then.
+  if (ring.PinCount() == 0 && JournalledMirrors() == 0) {
     session->Leave();
     const absl::Duration give_up = SystemClock::Get()->SinceBoot() + kLeaveTimeout;
     while (!session->left() && SystemClock::Get()->SinceBoot() < give_up) Pause();
@@ -399,18 +400,23 @@ absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
   return LeftOver(repairs_left);
 }
 
+size_t Client::Parts::JournalledMirrors() const {
+  size_t open = 0;
+  for (uint32_t i = 0; journals != nullptr && i < migrations.size(); ++i) open += journals->of(i)->open();
+  return open;
+}
+
 absl::Status Client::Parts::LeftOver(size_t repairs_left) {
   std::vector<std::string> left;
   if (const uint64_t pins = ring.PinCount(); pins > 0) {
     left.push_back(absl::StrCat(pins, " operations still running, so the enrolment was kept: evict instance ",
                                 options.instance_id, " once they are gone"));
   }
-  if (repairs_left > 0) {
-    left.push_back(
-        absl::StrCat(repairs_left, " mirror writes not repaired",
-                     options.state_storage == nullptr
-                         ? ""
-                         : ", so the enrolment was kept: they go on when the instance is started again"));
+  if (repairs_left > 0) left.push_back(absl::StrCat(repairs_left, " mirror writes not repaired"));
+  if (const size_t journalled = JournalledMirrors(); journalled > 0) {
+    left.push_back(absl::StrCat(journalled,
+                                " mirror writes in the state directory, so the enrolment was kept: they "
+                                "go on when the instance is started again"));
   }
   if (const uint64_t refused = repairs->refused(); refused > 0) {
     left.push_back(
@@ -435,7 +441,10 @@ ClientStats Client::Stats() const {
   ClientStats stats = parts_->session->Stats();
   stats.operations_pinned = parts_->ring.PinCount();
   stats.repairs_outstanding = parts_->repairs->outstanding();
-  stats.held_writes_waiting = parts_->held_writes->Stats().waiting;
+  const internal::HeldWriteStats held = parts_->held_writes->Stats();
+  stats.held_writes_waiting = held.waiting;
+  stats.held_writes_ended = held.resumed + held.expired;
+  stats.longest_hold = held.longest;
   return stats;
 }
 

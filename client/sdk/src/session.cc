@@ -35,6 +35,7 @@ Session::Session(SessionOptions options, SessionParts parts, uint64_t seed, cons
   domain::Snapshot snapshot = *restored.snapshot;
   saved_ = {snapshot.store_epoch, snapshot.revision, restored.held};
   store_epoch_ = snapshot.store_epoch;
+  restored_held_ = restored.held;
   ring_->TryPublish(snapshot, parts_.clock->SinceBoot());
   stale_.store(true, std::memory_order_relaxed);
   ready_.store(true, std::memory_order_release);
@@ -141,6 +142,10 @@ void Session::Connect(absl::Duration now) {
   next_heartbeat_ = now + options_.heartbeat_interval;
   StreamEnrolment enrolment = options_.enrolment;
   enrolment.held = HeldNow();
+  for (const auto& [migration, epoch] : restored_held_) {
+    const auto [held, added] = enrolment.held.emplace(migration, epoch);
+    if (!added) held->second = std::min(held->second, epoch);
+  }
   enrolment.store_epoch = store_epoch_;
   if (connect_attempts_ > 0) {
     MutexLock lock(&stats_mutex_);

@@ -159,6 +159,9 @@ class Session {
     bool operator==(const Acknowledgement&) const = default;
   };
   std::optional<Acknowledgement> acknowledged_;  // last on this stream
+  // What the last process of the instance may still have under way somewhere; until the first
+  // acknowledgement.
+  HeldEpochs restored_held_;
   // What the state directory holds; nothing: not known, or not what should be there.
   struct Saved {
     uint64_t store_epoch = 0;

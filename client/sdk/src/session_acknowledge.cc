@@ -25,6 +25,7 @@ void Session::Acknowledge(absl::Duration now) {
   if (!Save(*current, acknowledgement.held, now)) return;
   stream_->SendAck(acknowledgement.revision, acknowledgement.held, acknowledgement.slice_checks);
   acknowledged_ = std::move(acknowledgement);
+  restored_held_.clear();
   MutexLock lock(&stats_mutex_);
   stats_.acknowledged_revision = acknowledged_->revision;
 }
