@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "gtest/gtest.h"
 #include "lockstep/manual_executor.h"
 #include "tests/client/sdk_testing.h"
@@ -15,12 +16,19 @@ class MigratorTest : public ::testing::Test {
  protected:
   MigratorTest() {
     plane_->SetStage(kMigration, domain::Stage::kOff);
+    StartClient();
+  }
+  // Also once more, as after a crash: what the executor has not run is lost.
+  void StartClient(std::shared_ptr<StateStorage> state_storage = nullptr) {
+    executor_->DropAll();
+    client_.reset();
     ClientOptions options = {
         .transport = plane_, .service = "orders", .migrations = {kMigration}, .instance_id = "i-1"};
     options.executor = executor_;
     options.clock = &clock_;
     options.seed = 1;
     options.max_outstanding_repairs = 3;
+    options.state_storage = std::move(state_storage);
     client_ = *Client::Create(std::move(options));
     EXPECT_TRUE(client_->WaitUntilReady(absl::InfiniteFuture()).ok());
   }
@@ -42,6 +50,19 @@ class MigratorTest : public ::testing::Test {
   // Nothing is timed unless a test asks for it: the reads for it would be among the calls.
   std::unique_ptr<OrderMigrator> Build(MigratorOptions options = {.paired_latency_share = 0}) {
     return *BuilderOver(client_.get(), &old_, &new_).Options(std::move(options)).Build();
+  }
+  // With KeyCodec, CurrentOld and CurrentNew as well.
+  OrderMigrator::Builder FullBuilder() {
+    OrderMigrator::Builder builder = BuilderOver(client_.get(), &old_, &new_);
+    builder.CurrentOld([this](const int64_t& id, const ReadContext&) { return old_.Current(id); })
+        .CurrentNew([this](const int64_t& id, const ReadContext&) { return new_.Current(id); })
+        .KeyCodec([](const int64_t& id) { return absl::StrCat(id); },
+                  [](absl::string_view text) -> absl::StatusOr<int64_t> {
+                    int64_t id = 0;
+                    if (absl::SimpleAtoi(text, &id)) return id;
+                    return absl::InvalidArgumentError("not a number");
+                  });
+    return builder;
   }
   domain::WindowStats Totals() const { return client_->telemetry().Totals(0); }
   uint64_t Compared(domain::ComparisonOutcome outcome) const { return Totals().comparison(outcome); }

@@ -154,7 +154,7 @@ TEST_F(MigratorTelemetryTest, RefusesAShareThatIsNone) {
 }
 
 TEST_F(MigratorTelemetryTest, RepairsAreCountedOnceEach) {
-  const std::unique_ptr<OrderMigrator> orders = Build();
+  const std::unique_ptr<OrderMigrator> orders = Build({.paired_latency_share = 0, .breaker_failures = 1000});
   const auto counted = [this] { return Totals().repairs; };
   SetStage(Stage::kDualWrite);
   new_.FailMirrors(absl::UnavailableError("down"));

@@ -57,7 +57,7 @@ TEST_F(MigratorTest, OrderOfCallsByStage) {
 }
 
 TEST_F(MigratorTest, CutoverTurnsTheOrderRoundAndHoldsTheSliceInBetween) {
-  const std::unique_ptr<OrderMigrator> orders = Build();
+  const std::unique_ptr<OrderMigrator> orders = Build({.max_hold_wait = absl::ZeroDuration()});
   domain::RoutingState state = domain::StateOfStage(Stage::kCutover, 0);
   state.drain_weight = domain::kBucketCount;
   SetState(state);

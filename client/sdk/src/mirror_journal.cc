@@ -180,7 +180,9 @@ absl::StatusOr<std::unique_ptr<MirrorJournal>> MirrorJournal::Open(std::shared_p
   }
   journal->file_bytes_ = bytes->size();
   // What follows bytes that can't be read is found all the same, but needn't be searched for each time.
-  if (contents.damaged_bytes + contents.torn_bytes > 0) LOCKSTEP_RETURN_IF_ERROR(journal->Compact());
+  if (contents.migration.empty() || contents.damaged_bytes + contents.torn_bytes > 0) {
+    LOCKSTEP_RETURN_IF_ERROR(journal->Compact());
+  }
   return journal;
 }
 
