@@ -240,11 +240,16 @@ absl::StatusOr<uint64_t> MirrorJournal::Note(JournalEntry entry) {
 }
 
 void MirrorJournal::MarkCounted(uint64_t id) {
-  MutexLock lock(&mutex_);
-  const auto found = open_.find(id);
-  if (found == open_.end() || found->second.entry.counted) return;
-  found->second.entry.counted = true;
-  AddPendingLocked(IdRecord(Op::kCounted, id));
+  uint64_t number = 0;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = open_.find(id);
+    if (found == open_.end() || found->second.entry.counted) return;
+    found->second.entry.counted = true;
+    AddPendingLocked(IdRecord(Op::kCounted, id));
+    number = added_;
+  }
+  Flush(number);
 }
 
 void MirrorJournal::Strike(uint64_t id) {
