@@ -20,8 +20,10 @@ struct DecisionRecord {
   std::string migration;
   uint64_t number = 0;  // 1, 2, ... within the migration
   absl::Time time = absl::InfinitePast();
-  std::string actor;   // "user:ann@host" or "gate"
-  std::string action;  // Transition::action, or "publish", "create", "update"
+  std::string actor;  // "user:ann@host" or "gate"
+  // Transition::action, or "create", "update"; of the fences: "slice" (a hop), "publish" (the goal),
+  // "release" (a hold was given up); "drill", "evict".
+  std::string action;
   std::string reason;
   RoutingState before;
   RoutingState after;  // epoch 0 while it waits to be published
