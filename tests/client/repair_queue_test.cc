@@ -1,0 +1,132 @@
+// What holds which epoch, what is counted how, and what finds a place.
+#include "lockstep/internal/repair_queue.h"
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "lockstep/manual_executor.h"
+
+namespace lockstep::internal {
+namespace {
+
+class RepairQueueTest : public ::testing::Test {
+ protected:
+  // Answers one after the other, the last one for ever.
+  Repair Of(uint64_t epoch, std::vector<RepairOutcome> answers = {RepairOutcome::kDone},
+            uint64_t store_epoch = 1) {
+    Repair repair;
+    repair.attribution = {0, 1, epoch, 0};
+    repair.store_epoch = store_epoch;
+    repair.backoff_initial = absl::Milliseconds(10);
+    repair.backoff_max = absl::Seconds(1);
+    repair.attempt = [this, epoch, answers, next = size_t{0}]() mutable {
+      attempts_.push_back(epoch);
+      return answers[std::min(next++, answers.size() - 1)];
+    };
+    return repair;
+  }
+  domain::RepairStats Counted() const { return telemetry_.Totals(0).repairs; }
+
+  FakeClock clock_{absl::FromUnixSeconds(1000)};
+  ManualExecutor executor_{&clock_};
+  TelemetryRecorder telemetry_{{.migrations = {"m"}}, &clock_};
+  std::shared_ptr<RepairQueue> queue_ = std::make_shared<RepairQueue>(4, &executor_, &clock_, &telemetry_, 1);
+  std::vector<uint64_t> attempts_;
+};
+
+TEST_F(RepairQueueTest, EverythingOpenHoldsItsEpoch) {
+  EXPECT_FALSE(queue_->OldestEpoch(0, 1).has_value());
+  EXPECT_TRUE(queue_->Add(Of(9)));
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 9u);
+  EXPECT_TRUE(queue_->AddMirror(Of(7)));
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 7u);
+  queue_->Hold({0, 1, 5, 0}, 1);
+  queue_->Hold({0, 1, 5, 0}, 1);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 5u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 2), 0u) << "epochs of another store";
+  EXPECT_EQ(queue_->OldestEpoch(0), 5u);
+  EXPECT_FALSE(queue_->OldestEpoch(1, 1).has_value());
+  EXPECT_EQ(queue_->Counts().repairs, 3u);
+  EXPECT_EQ(queue_->Counts().queued_mirrors, 1u);
+  EXPECT_EQ(queue_->outstanding(), 4u);
+  queue_->ReleaseHold({0, 1, 5, 0}, 1);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 5u);
+  queue_->ReleaseHold({0, 1, 5, 0}, 1);
+  executor_.RunAll();
+  EXPECT_FALSE(queue_->OldestEpoch(0, 1).has_value());
+  EXPECT_EQ(queue_->outstanding(), 0u);
+}
+
+TEST_F(RepairQueueTest, AQueuedMirrorThatFailsBecomesARepair) {
+  int failures = 0;
+  Repair mirror = Of(7, {RepairOutcome::kRetry, RepairOutcome::kRetry, RepairOutcome::kDone});
+  mirror.on_failure = [&] { ++failures; };
+  EXPECT_TRUE(queue_->AddMirror(std::move(mirror)));
+  EXPECT_EQ(Counted(), domain::RepairStats());
+  executor_.RunDue();
+  EXPECT_EQ(failures, 1);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 1, .done = 0}));
+  EXPECT_EQ(queue_->Counts().repairs, 1u);
+  EXPECT_EQ(queue_->Counts().queued_mirrors, 0u);
+  executor_.RunAll();
+  EXPECT_EQ(failures, 1);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 1, .done = 1}));
+  EXPECT_EQ(attempts_.size(), 3u);
+}
+
+TEST_F(RepairQueueTest, AQueuedMirrorThatSucceedsIsNoRepair) {
+  for (uint64_t epoch = 1; epoch <= 4; ++epoch) EXPECT_TRUE(queue_->AddMirror(Of(epoch)));
+  executor_.RunDue();
+  EXPECT_EQ(attempts_, (std::vector<uint64_t>{1, 2, 3, 4}));
+  EXPECT_EQ(Counted(), domain::RepairStats());
+}
+
+TEST_F(RepairQueueTest, PlacesAreSharedAndReserved) {
+  EXPECT_TRUE(queue_->Reserve());
+  EXPECT_TRUE(queue_->Reserve());
+  EXPECT_TRUE(queue_->Add(Of(1)));
+  EXPECT_TRUE(queue_->AddMirror(Of(2)));
+  EXPECT_FALSE(queue_->Reserve());
+  EXPECT_FALSE(queue_->Add(Of(3)));
+  EXPECT_EQ(queue_->refused(), 1u);
+  EXPECT_FALSE(queue_->AddMirror(Of(3)));
+  EXPECT_TRUE(queue_->Add(Of(4), /*reserved=*/true));
+  EXPECT_TRUE(queue_->AddMirror(Of(5), /*reserved=*/true));
+  queue_->AddRecovered(Of(6));
+  EXPECT_EQ(queue_->outstanding(), 5u) << "what was left open has a place in any case";
+  EXPECT_FALSE(queue_->Reserve());
+  executor_.RunAll();
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(queue_->Reserve());
+  EXPECT_FALSE(queue_->Reserve());
+  for (int i = 0; i < 4; ++i) queue_->Unreserve();
+  EXPECT_TRUE(queue_->Add(Of(1)));
+}
+
+TEST_F(RepairQueueTest, WhatAnEarlierProcessCountedIsNotCountedAgain) {
+  Repair repair = Of(1);
+  repair.counted = true;
+  queue_->AddRecovered(std::move(repair));
+  queue_->AddRecovered(Of(2));
+  EXPECT_EQ(Counted().queued, 1u);
+  executor_.RunAll();
+  EXPECT_EQ(Counted().done, 2u);
+}
+
+TEST_F(RepairQueueTest, CloseCountsQueuedMirrorsAsOutstanding) {
+  EXPECT_TRUE(queue_->Add(Of(1, {RepairOutcome::kRetry})));
+  EXPECT_TRUE(queue_->AddMirror(Of(2)));
+  EXPECT_TRUE(queue_->Reserve());
+  EXPECT_EQ(queue_->Close(), 2u);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 2, .done = 0}));
+  EXPECT_EQ(telemetry_.Totals(0).writes.mirror_shed, 1u);
+  EXPECT_FALSE(queue_->Add(Of(3)));
+  EXPECT_FALSE(queue_->Add(Of(3), /*reserved=*/true));
+  EXPECT_FALSE(queue_->Reserve());
+  EXPECT_FALSE(queue_->OldestEpoch(0, 1).has_value());
+  executor_.RunAll();
+  EXPECT_TRUE(attempts_.empty());
+}
+
+}  // namespace
+}  // namespace lockstep::internal
