@@ -104,8 +104,7 @@ struct Transition {
 //   breaches that only notify (any verdict), when RUNNING, PAUSED or SUCCEEDED with nothing pending: action
 //              "notify", once for each binding check in the step; it changes nothing else.
 //   a passed deadline (HOLD, or ADVANCE of a step that is left by a person), when RUNNING with nothing
-//   pending:
-//              action "escalate", to PAUSED. It never ships and never reverts anything.
+//              pending: action "escalate", to PAUSED. It never ships and never reverts anything.
 //   a slice failure, while the epoch it was found in is published and holds writes: action "slice_failed", in
 //              any run state, to PAUSED at the step whose write weight is reached. The hold is given up, and
 //              authority stays where it was before. For an abort that is under way it means that the
