@@ -1,5 +1,7 @@
 #include "server/engine/publish_rule.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
 #include "core/domain/compatibility.h"
@@ -34,18 +36,20 @@ uint64_t FirstSafeEpoch(const domain::RoutingState& candidate, const StateHistor
 
 std::string WhyWait(const domain::RoutingState& candidate, const StateHistory& history,
                     const Holder& holder) {
-  bool remembered = false;
+  const bool remembered = std::any_of(history.begin(), history.end(),
+                                      [&](const auto& state) { return state.epoch == holder.epoch; });
+  if (!remembered) {
+    return absl::StrCat("epoch ", holder.epoch, " is not remembered, so nothing may be published beside it");
+  }
   for (const domain::RoutingState& state : history) {
     if (state.epoch < holder.epoch) continue;
     if (holder.only_this_epoch && state.epoch != holder.epoch) continue;
-    remembered = remembered || state.epoch == holder.epoch;
     if (const auto incompatible = domain::FindIncompatibility(state, candidate)) {
       return absl::StrCat("epoch ", state.epoch, " (", Describe(state), ") and the next state (",
                           Describe(candidate), "): ", incompatible->ToString());
     }
   }
-  if (remembered) return "";
-  return absl::StrCat("epoch ", holder.epoch, " is not remembered, so nothing may be published beside it");
+  return "";
 }
 
 bool ReadersMayStay(const domain::RoutingState& candidate) {

@@ -100,7 +100,7 @@ class EngineTest : public ::testing::Test {
 
   void StartEngine() {
     process_ = std::make_unique<Process>(&store_);
-    engine_ = std::make_unique<Engine>(process_.get(), codec_.get(), &clock_, ++seed_, EngineOptions{});
+    engine_ = std::make_unique<Engine>(process_.get(), codec_.get(), &clock_, ++seed_, options_);
     const absl::Status started = engine_->Start();
     ASSERT_TRUE(started.ok()) << started;
   }
@@ -237,6 +237,7 @@ class EngineTest : public ::testing::Test {
     return DeltaOf(kName, matches, mismatches);
   }
 
+  EngineOptions options_;
   std::unique_ptr<store::Store> memory_;
   store::FaultyStore store_;
   FakeClock clock_;

@@ -181,7 +181,8 @@ TEST_F(RoutingServiceTest, AFenceWaitsForASilentInstanceAndNamesIt) {
 
   // It comes back, still acting on OFF; then it acknowledges what it is sent.
   WatchClient again(&api_);
-  ASSERT_TRUE(again.Enrol("silent-1", {"orders"}, {{"orders", off.migrations(0).state().epoch()}}));
+  ASSERT_TRUE(again.Enrol("silent-1", {"orders"}, {{"orders", off.migrations(0).state().epoch()}},
+                          off.store_epoch()));
   const v1::Snapshot dual = again.ReadSnapshot();
   ASSERT_EQ(dual.migrations_size(), 1);
   EXPECT_EQ(api_.Get("orders")->waiting_for_size(), 1);
@@ -251,12 +252,20 @@ TEST_F(RoutingServiceTest, ViolationsOfTheProtocolEndTheStreamAndSayWhy) {
   }
   EXPECT_TRUE(Instances("orders").empty());
 
+  uint64_t store_epoch = 0;
+  {
+    WatchClient somebody(&api_);
+    ASSERT_TRUE(somebody.Enrol("i-0", {"orders"}));
+    store_epoch = somebody.ReadSnapshot().store_epoch();
+    ASSERT_NE(store_epoch, 0u);
+  }
   v1::WatchRequest ahead;
   ahead.mutable_enrol()->set_instance_id("i-1");
   ahead.mutable_enrol()->set_service("tests");
   ahead.mutable_enrol()->add_migrations(NameOf("orders"));
   ahead.mutable_enrol()->add_held()->set_migration(NameOf("orders"));
   ahead.mutable_enrol()->mutable_held(0)->set_epoch(99);
+  ahead.mutable_enrol()->set_store_epoch(store_epoch);
   EXPECT_TRUE(
       Fails(EndOf(ahead), Code::kFailedPrecondition, "EPOCH_AHEAD", {"99", "older than the instance's"}));
 

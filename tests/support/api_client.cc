@@ -112,6 +112,21 @@ std::string RequestId(uint64_t number) {
   return absl::StrFormat("%08x-0000-4000-8000-%012x", number >> 32, number & 0xffffffff);
 }
 
+namespace {
+
+void Apply(const v1::SnapshotDelta& delta, v1::Snapshot* snapshot) {
+  std::map<std::string, v1::MigrationRouting> by_name;
+  for (const v1::MigrationRouting& migration : snapshot->migrations()) by_name[migration.name()] = migration;
+  for (const v1::MigrationRouting& migration : delta.changed()) by_name[migration.name()] = migration;
+  for (const std::string& name : delta.removed()) by_name.erase(name);
+  snapshot->set_revision(delta.revision());
+  snapshot->set_digest(delta.digest());
+  snapshot->clear_migrations();
+  for (auto& [name, migration] : by_name) *snapshot->add_migrations() = std::move(migration);
+}
+
+}  // namespace
+
 WatchClient::WatchClient(ApiClient* api) {
   context_.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
   stream_ = api->routing()->Watch(&context_);
@@ -124,8 +139,9 @@ WatchClient::~WatchClient() {
 }
 
 bool WatchClient::Enrol(absl::string_view instance, const std::vector<std::string>& ids,
-                        const std::map<std::string, uint64_t>& held) {
+                        const std::map<std::string, uint64_t>& held, uint64_t store_epoch) {
   v1::WatchRequest request;
+  request.mutable_enrol()->set_store_epoch(store_epoch);
   request.mutable_enrol()->set_instance_id(std::string(instance));
   request.mutable_enrol()->set_service("tests");
   request.mutable_enrol()->set_version("1");
@@ -141,7 +157,17 @@ bool WatchClient::Enrol(absl::string_view instance, const std::vector<std::strin
 v1::Snapshot WatchClient::ReadSnapshot() {
   v1::WatchResponse response;
   while (Read(&response)) {
-    if (response.has_snapshot()) return response.snapshot();
+    if (response.has_snapshot()) {
+      in_force_ = response.snapshot();
+    } else if (response.has_delta()) {
+      Apply(response.delta(), &in_force_);
+    } else {
+      continue;
+    }
+    v1::WatchRequest accept;
+    accept.mutable_accept()->set_revision(in_force_.revision());
+    Send(accept);
+    return in_force_;
   }
   return {};
 }

@@ -110,10 +110,11 @@ class WatchClient {
   bool Send(const v1::WatchRequest& request) { return stream_->Write(request); }
   // Enrols for these migrations (ids).
   bool Enrol(absl::string_view instance, const std::vector<std::string>& ids,
-             const std::map<std::string, uint64_t>& held = {});
+             const std::map<std::string, uint64_t>& held = {}, uint64_t store_epoch = 0);
   // False at the end of the stream.
   bool Read(v1::WatchResponse* response) { return stream_->Read(response); }
-  // The next snapshot, heartbeats and drain notices skipped; one without migrations at the end of the stream.
+  // What is in force after the next snapshot or delta, which it accepts; heartbeats and drain notices are
+  // skipped. One without migrations at the end of the stream.
   v1::Snapshot ReadSnapshot();
   // Acknowledges every migration of the snapshot at its epoch.
   bool Acknowledge(const v1::Snapshot& snapshot);
@@ -124,6 +125,7 @@ class WatchClient {
  private:
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::WatchRequest, v1::WatchResponse>> stream_;
+  v1::Snapshot in_force_;
   bool finished_ = false;
 };
 
