@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <new>
 
+#include "core/domain/bucketing.h"
 #include "gtest/gtest.h"
+#include "lockstep/client.h"
 #include "tests/client/plane_testing.h"
 
 namespace {

@@ -149,6 +149,7 @@ TEST_F(StateClientTest, BootsAndServesWhileTheControlPlaneIsDown) {
     EXPECT_EQ(route.decision().write_mode, domain::WriteMode::kOldThenNew);
     EXPECT_FALSE(route.decision().compare);
     EXPECT_TRUE(client_->CheckMayWrite(route).ok());
+    EXPECT_EQ(*client_->MayWriteUntil(absl::InfiniteFuture(), &route), absl::InfiniteFuture());
   }
   Advance(absl::Minutes(5));
   plane_->SetReachable(true);
@@ -348,8 +349,8 @@ TEST_F(StateClientTest, FailWritesRefusesThemWhileTheLeaseIsOver) {
   Start(Options(domain::LeasePolicy::kFailWrites));
   const absl::Time end = clock_.Now() + 0.95 * domain::kDefaultLeaseTtl;
   EXPECT_TRUE(client_->CheckMayWrite().ok());
-  EXPECT_EQ(client_->WriteDeadline(absl::InfiniteFuture()), end);
-  EXPECT_EQ(client_->WriteDeadline(clock_.Now()), clock_.Now());
+  EXPECT_EQ(*client_->MayWriteUntil(absl::InfiniteFuture(), nullptr), end);
+  EXPECT_EQ(*client_->MayWriteUntil(clock_.Now(), nullptr), clock_.Now());
   auto before = std::make_unique<RouteHandle>(*client_->Route(kMigration, "k"));
   EXPECT_TRUE(client_->CheckMayWrite(*before).ok());
   plane_->SetReachable(false);
@@ -364,6 +365,7 @@ TEST_F(StateClientTest, FailWritesRefusesThemWhileTheLeaseIsOver) {
   EXPECT_TRUE(client_->CheckMayWrite().ok()) << client_->CheckMayWrite();
   const absl::Status earlier = client_->CheckMayWrite(*before);
   EXPECT_TRUE(absl::IsUnavailable(earlier)) << "the control plane did not wait for it";
+  EXPECT_EQ(client_->MayWriteUntil(absl::InfiniteFuture(), before.get()).status(), earlier);
   EXPECT_TRUE(client_->CheckMayWrite(*client_->Route(kMigration, "k")).ok());
   before.reset();
 }
@@ -376,7 +378,6 @@ TEST_F(StateClientTest, FailWritesBootsWithoutALease) {
   Start(Options(domain::LeasePolicy::kFailWrites));
   EXPECT_TRUE(client_->Route(kMigration, "k").ok()) << "reads go on";
   EXPECT_THAT(client_->CheckMayWrite().message(), HasSubstr("has not been won yet"));
-  EXPECT_LT(client_->WriteDeadline(absl::InfiniteFuture()), clock_.Now());
 }
 
 TEST_F(StateClientTest, EpochInForce) {

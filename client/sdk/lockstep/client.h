@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -218,13 +219,14 @@ class Client {
   uint64_t EpochInForce(MigrationHandle migration) const;
 
   // Whether writes may be made: always with KEEP_SERVING. With FAIL_WRITES and the lease over: UNAVAILABLE,
-  // to be tried again, saying since when. `route`: also UNAVAILABLE when the lease has been over since it was
-  // decided, even if it has been won again, because the control plane did not wait for it: take a new route.
+  // to be tried again, saying since when. With `route`: also UNAVAILABLE when the lease has been over since
+  // it was decided, even if it has been won again, because the control plane did not wait for it: take a new
+  // route.
   absl::Status CheckMayWrite() const;
   absl::Status CheckMayWrite(const RouteHandle& route) const;
-  // The latest moment, by the client's clock, until which a write may go on: `wanted`, but with FAIL_WRITES
-  // not beyond the end of the lease as it stands.
-  absl::Time WriteDeadline(absl::Time wanted) const;
+  // The same, asked right before a write, and the latest moment, by the client's clock, until which that
+  // write may go on: `wanted`, but with FAIL_WRITES not beyond the end of the lease. `route` may be null.
+  absl::StatusOr<absl::Time> MayWriteUntil(absl::Time wanted, const RouteHandle* route) const;
 
   // What a backfill worker's counts belong to (TelemetryRecorder::RecordBackfill): the state in force now.
   // Ask again for each report, because it changes. Errors as of Route.
@@ -264,6 +266,8 @@ class Client {
   // Of the migration, in the pinned snapshot. Errors as of Route.
   absl::StatusOr<const domain::MigrationRouting*> RoutingOf(const internal::SnapshotPin& pin,
                                                             MigrationHandle migration) const;
+  // Why writes are refused; nothing: the lease has never been won.
+  absl::Status LeaseOver(std::optional<absl::Duration> since) const;
   // Why there is nothing to route by.
   absl::Status NoSnapshot() const;
 

@@ -304,39 +304,41 @@ uint64_t Client::EpochInForce(MigrationHandle migration) const {
   return routing == nullptr ? 0 : routing->state.epoch;
 }
 
-absl::Status Client::CheckMayWrite() const {
+absl::Status Client::CheckMayWrite() const { return MayWriteUntil(absl::InfiniteFuture(), nullptr).status(); }
+
+absl::Status Client::CheckMayWrite(const RouteHandle& route) const {
+  return MayWriteUntil(absl::InfiniteFuture(), &route).status();
+}
+
+absl::StatusOr<absl::Time> Client::MayWriteUntil(absl::Time wanted, const RouteHandle* route) const {
   if (parts_->forked()) return Forked();
   const internal::Lease& lease = parts_->session->lease();
-  if (!lease.fails_writes()) return absl::OkStatus();
-  const absl::Duration now = parts_->options.clock->SinceBoot();
+  if (!lease.fails_writes()) return wanted;
+  // The end before the term, which is raised first: so the end is never that of a later term.
   const absl::Duration end = lease.end();
-  if (now <= end) return absl::OkStatus();
+  const uint32_t term = lease.term();
+  const Clock& clock = *parts_->options.clock;
+  const absl::Time time = clock.Now();
+  const absl::Duration now = clock.SinceBoot();
+  if (now > end) return LeaseOver(term == 0 ? std::nullopt : std::make_optional(now - end));
+  if (route != nullptr && route->lease_term() != term) {
+    return absl::UnavailableError(
+        "writes are refused (lease policy FAIL_WRITES): the lease ended since this one was routed; nothing "
+        "was "
+        "written, try again");
+  }
+  return std::min(wanted, time + (end - now));
+}
+
+absl::Status Client::LeaseOver(std::optional<absl::Duration> since) const {
   const absl::Status error = parts_->session->last_error();
   return absl::UnavailableError(absl::StrCat(
       "writes are refused (lease policy FAIL_WRITES): the lease ",
-      lease.ever_won()
-          ? absl::StrCat("ended ", absl::FormatDuration(absl::Trunc(now - end, absl::Milliseconds(1))),
-                         " ago")
+      since.has_value()
+          ? absl::StrCat("ended ", absl::FormatDuration(absl::Trunc(*since, absl::Milliseconds(1))), " ago")
           : std::string("has not been won yet"),
       error.ok() ? "" : absl::StrCat("; last error: ", error.ToString()),
       "; nothing was written, try again"));
-}
-
-absl::Status Client::CheckMayWrite(const RouteHandle& route) const {
-  LOCKSTEP_RETURN_IF_ERROR(CheckMayWrite());
-  const internal::Lease& lease = parts_->session->lease();
-  if (!lease.fails_writes() || lease.term() == route.lease_term()) return absl::OkStatus();
-  return absl::UnavailableError(
-      "writes are refused (lease policy FAIL_WRITES): the lease ended since the write was routed; nothing "
-      "was "
-      "written, try again");
-}
-
-absl::Time Client::WriteDeadline(absl::Time wanted) const {
-  const internal::Lease& lease = parts_->session->lease();
-  if (!lease.fails_writes()) return wanted;
-  const Clock& clock = *parts_->options.clock;
-  return std::min(wanted, clock.Now() + (lease.end() - clock.SinceBoot()));
 }
 
 absl::StatusOr<Attribution> Client::PresentAttribution(MigrationHandle migration) const {

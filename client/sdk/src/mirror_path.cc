@@ -61,18 +61,22 @@ void MirrorPath::MarkCounted(const OpenMirror& open) {
   if (open.journal_id.has_value()) journal_->MarkCounted(*open.journal_id);
 }
 
-absl::Time MirrorPath::MirrorDeadline(absl::Time call_deadline) const {
-  return client_->WriteDeadline(std::min(call_deadline, client_->clock().Now() + options_.mirror_deadline));
+absl::StatusOr<absl::Time> MirrorPath::MirrorDeadline(absl::Time call_deadline,
+                                                      const RouteHandle* route) const {
+  return client_->MayWriteUntil(std::min(call_deadline, client_->clock().Now() + options_.mirror_deadline),
+                                route);
 }
 
-absl::Status MirrorPath::Attempt(const MirrorWrite& write, absl::Time call_deadline,
+absl::Status MirrorPath::Attempt(const RouteHandle* route, const MirrorWrite& write, absl::Time call_deadline,
                                  const std::function<absl::Status(const WriteContext&)>& mirror) {
-  const absl::Status admitted = gate_.Enter(write.mirror(), client_->clock().SinceBoot());
+  const absl::StatusOr<absl::Time> deadline = MirrorDeadline(call_deadline, route);
+  const absl::Status admitted =
+      deadline.ok() ? gate_.Enter(write.mirror(), client_->clock().SinceBoot()) : deadline.status();
   if (!admitted.ok()) {
     client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kShed);
     return admitted;
   }
-  const absl::Status status = mirror(write.Context(MirrorDeadline(call_deadline)));
+  const absl::Status status = mirror(write.Context(*deadline));
   gate_.Leave(write.mirror(), status, client_->clock().SinceBoot());
   client_->telemetry().RecordMirrorWrite(write.attribution,
                                          status.ok() ? MirrorResult::kOk : MirrorResult::kFailed);
@@ -136,14 +140,9 @@ RepairOutcome MirrorPath::AttemptQueued(const MirrorWrite& write, const RecordAc
   if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
     return RepairOutcome::kObsolete;
   }
-  const absl::Status may_write = present.ok() ? client_->CheckMayWrite(*present) : client_->CheckMayWrite();
-  if (!may_write.ok()) {
-    client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kShed);
-    return RepairOutcome::kRetry;
-  }
-  const absl::Status status = Attempt(write, absl::InfiniteFuture(), [&](const WriteContext& context) {
-    return record.MirrorKnown(context);
-  });
+  const absl::Status status =
+      Attempt(present.ok() ? &*present : nullptr, write, absl::InfiniteFuture(),
+              [&](const WriteContext& context) { return record.MirrorKnown(context); });
   return status.ok() ? RepairOutcome::kDone : RepairOutcome::kRetry;
 }
 
@@ -156,12 +155,13 @@ RepairOutcome MirrorPath::AttemptRepair(const MirrorWrite& write, const RecordAc
   }
   // Whoever gave its lease up is not waited for: a late mirror might meet versions that the other side minted
   // since.
-  const absl::Status may_write = present.ok() ? client_->CheckMayWrite(*present) : client_->CheckMayWrite();
-  if (!may_write.ok()) return RepairOutcome::kRetry;
+  const absl::StatusOr<absl::Time> deadline =
+      MirrorDeadline(absl::InfiniteFuture(), present.ok() ? &*present : nullptr);
+  if (!deadline.ok()) return RepairOutcome::kRetry;
   const Clock& clock = client_->clock();
   if (!gate_.Enter(write.mirror(), clock.SinceBoot()).ok()) return RepairOutcome::kRetry;
 
-  const WriteContext to = write.Context(MirrorDeadline(absl::InfiniteFuture()));
+  const WriteContext to = write.Context(*deadline);
   CopyResult copy{.existed = true};
   if (record.HasCurrent(write.authoritative)) {
     const ReadContext from{write.attribution.epoch, write.authoritative, ReadPurpose::kRepair, to.deadline};

@@ -104,8 +104,8 @@ class Check {
                                                  ? (old_is_source ? "CurrentOld" : "CurrentNew")
                                                  : (old_is_source ? "MirrorToNew" : "MirrorToOld")));
     }
-    LOCKSTEP_RETURN_IF_ERROR(client_.CheckMayWrite(route_));
-    const absl::Time deadline = client_.WriteDeadline(client_.clock().Now() + timeout_);
+    LOCKSTEP_ASSIGN_OR_RETURN(const absl::Time deadline,
+                              client_.MayWriteUntil(client_.clock().Now() + timeout_, &route_));
     const ReadContext from{route_.epoch(), source_, ReadPurpose::kRepair, deadline};
     const WriteContext to{.epoch = route_.epoch(),
                           .side = target,

@@ -144,17 +144,17 @@ absl::Status WriteOperation::WriteBoth(const RouteHandle& route, const WritePlan
   OpenMirror open;
   if (plan.mirror.has_value() && path_->has_journal()) {
     LOCKSTEP_ASSIGN_OR_RETURN(open, path_->Begin(write, EncodedKey()));
-    // The disk may have taken its time.
-    const absl::Status may_write = client.CheckMayWrite(route);
-    if (!may_write.ok()) {
-      path_->End(open);
-      return may_write;
-    }
+  }
+  // Asked again, because the disk may have taken its time.
+  const absl::StatusOr<absl::Time> deadline = client.MayWriteUntil(options_.deadline, &route);
+  if (!deadline.ok()) {
+    path_->End(open);
+    return deadline.status();
   }
   const WriteContext context{.epoch = route.epoch(),
                              .side = plan.authoritative,
                              .idempotency_key = write.idempotency_key,
-                             .deadline = client.WriteDeadline(options_.deadline)};
+                             .deadline = *deadline};
   const absl::StatusOr<Version> version = WriteAuthoritative(context);
   client.telemetry().RecordAuthoritativeWrite(route.attribution(), version.ok());
   if (version.ok()) {
@@ -183,12 +183,18 @@ absl::Status WriteOperation::Mirror(const RouteHandle& route, const MirrorWrite&
     path_->client().telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kFailed);
     return Fail(route, write, open, absl::OkStatus(), /*stopped=*/true);
   }
+  // Whose lease has ended is not waited for: the authority may move, and the mirror mint versions of its own.
+  if (const absl::Status may_write = path_->client().CheckMayWrite(route); !may_write.ok()) {
+    path_->client().telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kShed);
+    return Fail(route, write, open, absl::UnavailableError("not attempted: the lease has ended"),
+                /*stopped=*/false);
+  }
   if (path_->options().mirror_mode == MirrorMode::kWriteBehind && MayWriteBehind(route.stage()) &&
       path_->WriteBehind(open, write, MakeAccess(/*with_result=*/true))) {
     return absl::OkStatus();
   }
   const absl::Status status = path_->Attempt(
-      write, options_.deadline, [this](const WriteContext& context) { return WriteMirror(context); });
+      &route, write, options_.deadline, [this](const WriteContext& context) { return WriteMirror(context); });
   if (!status.ok()) return Fail(route, write, open, status, /*stopped=*/false);
   path_->End(open);
   token_.mirrored = true;

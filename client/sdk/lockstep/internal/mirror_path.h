@@ -66,8 +66,9 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
   // The mirror has it, or there is nothing to mirror.
   void End(const OpenMirror& open);
 
-  // The attempt that belongs to the call, counted; `mirror` is called unless it is shed.
-  absl::Status Attempt(const MirrorWrite& write, absl::Time call_deadline,
+  // The attempt that belongs to the call, counted; `mirror` is called unless it is shed. `route`: what it is
+  // made by; null: the client no longer routes.
+  absl::Status Attempt(const RouteHandle* route, const MirrorWrite& write, absl::Time call_deadline,
                        const std::function<absl::Status(const WriteContext&)>& mirror);
   // Makes a repair of it. False: it found no place, and no journal has it.
   bool Repair(const OpenMirror& open, const MirrorWrite& write, std::shared_ptr<const RecordAccess> record);
@@ -90,7 +91,7 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
   void Strike(const OpenMirror& open);
   void MarkCounted(const OpenMirror& open);
   // Until when a mirror write that starts now may go on.
-  absl::Time MirrorDeadline(absl::Time call_deadline) const;
+  absl::StatusOr<absl::Time> MirrorDeadline(absl::Time call_deadline, const RouteHandle* route) const;
 
   Client* const client_;
   const MigrationHandle migration_;
