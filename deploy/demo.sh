@@ -345,13 +345,13 @@ for _ in $(seq 240); do  # the checks of the step have to pass first
   sleep 0.5
 done
 grep -q accept-no-way-back "$work/advance.log" || fail "the gate held for 120 s: $(cat "$work/advance.log")"
-note "$(grep '^error' "$work/advance.log")"
+note "$(sed -n 's/^error: //p' "$work/advance.log")"
 lockstep advance "$migration" --accept-no-way-back --reason "the old side has served its time" >/dev/null
 follow --for succeeded --timeout 120s || fail "COMPLETE was not reached: $(cat "$work/wait.log")"
 status=0
 lockstep rollback "$migration" --reason "too late" >/dev/null 2>"$work/rollback.log" || status=$?
 [ $status -ne 0 ] || fail "a rollback from COMPLETE was granted"
-note "$(grep '^error' "$work/rollback.log")"
+note "$(sed -n 's/^error: //p' "$work/rollback.log")"
 sleep 2  # of writes that the old side no longer gets
 lockstep get "$migration"
 
@@ -363,7 +363,7 @@ for _ in $(seq 600); do
 done
 for i in 0 1 2; do stop_service $i; done
 final=$(lockstep get "$migration" -o json)
-rollbacks=$(lockstep migration history "$migration" -o json | python3 -c '
+rollbacks=$(lockstep migration history "$migration" --limit 1000000 -o json | python3 -c '
 import json, sys
 decisions = [d for d in json.load(sys.stdin).get("decisions", []) if d.get("action") == "rollback"]
 automatic = sum(d.get("actor") == "gate" for d in decisions)
@@ -403,7 +403,8 @@ result = {
     "failed_calls": total("failed_calls"),
     "held_writes": total("held_writes"),
     "longest_held_write_ms": max(r["longest_held_write_ms"] for r in reports),
-    "repairs": total("repairs"),
+    "mirror_failures": total("mirror_failures"),
+    "repairs_outstanding": total("repairs_outstanding"),
     "paused_instance": os.environ["WAITED_FOR"],
     "control_plane_restarts": 1,
     "writes_without_control_plane": int(os.environ["OUTAGE_WRITES"]),
@@ -414,7 +415,7 @@ result = {
 }
 good = (verified["ok"] and result["rows_equal"] == result["rows_expected"] and result["lost_writes"] == 0
         and result["auto_rollbacks"] == 1 and result["rollbacks_from_cutover"] == 1
-        and result["reads_served_wrong"] == 0 and result["failed_calls"] == 0
+        and result["repairs_outstanding"] == 0 and result["reads_served_wrong"] == 0 and result["failed_calls"] == 0
         and result["final_stage"] == "COMPLETE" and result["final_read_ratio"] == 1.0
         and result["final_write_ratio"] == 1.0)
 if not good:

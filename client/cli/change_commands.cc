@@ -4,7 +4,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/render_fleet.h"
 #include "client/cli/text.h"
@@ -52,10 +51,10 @@ void Report(Session& session, absl::string_view command, bool dry_run, const v1:
                               waiting_for == 0   ? ""
                               : waiting_for == 1 ? ", waits for 1 instance"
                                                  : absl::StrCat(", waits for ", waiting_for, " instances")));
-    for (const v1::FenceWait& wait : migration.waiting_for()) {
+    for (const FenceWaitGroup& group : GroupFenceWaits(migration)) {
       session.Note(Glyph::kWaiting, Tone::kWaiting,
-                   absl::StrCat(DescribeFenceWait(wait, absl::Now()), ": ", wait.reason(),
-                                wait.unblock().empty() ? "" : "; ", wait.unblock()));
+                   absl::StrCat(DescribeWaitedFor(group), ": ", group.reason,
+                                group.unblock.empty() ? "" : "; ", group.unblock));
     }
   }
   session.Print(migration, migration.name(),

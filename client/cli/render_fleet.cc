@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "core/base/check.h"
@@ -88,11 +89,29 @@ std::string RenderInstances(const std::vector<v1::Instance>& instances, const Re
   return table.empty() ? "" : table.ToString(options.style);
 }
 
-std::string DescribeFenceWait(const v1::FenceWait& wait, absl::Time now) {
-  std::string text = wait.instance_id();
-  if (!wait.service().empty()) absl::StrAppend(&text, " (", wait.service(), ")");
-  absl::StrAppend(&text, ", which may act on epoch ", wait.epoch());
-  if (wait.has_since()) absl::StrAppend(&text, ", for ", Age(wait.since(), now));
+std::vector<FenceWaitGroup> GroupFenceWaits(const v1::Migration& migration) {
+  std::vector<FenceWaitGroup> groups;
+  for (const v1::FenceWait& wait : migration.waiting_for()) {
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const FenceWaitGroup& g) {
+      return g.reason == wait.reason() && g.unblock == wait.unblock();
+    });
+    if (group == groups.end()) {
+      group = groups.insert(group, {wait.reason(), wait.unblock(), {}});
+    }
+    group->waits.push_back(wait);
+  }
+  return groups;
+}
+
+std::string DescribeWaitedFor(const FenceWaitGroup& group) {
+  constexpr size_t kNamed = 3;
+  std::vector<std::string> names;
+  for (const v1::FenceWait& wait : group.waits) {
+    if (names.size() == kNamed) break;
+    names.push_back(wait.instance_id());
+  }
+  std::string text = absl::StrJoin(names, ", ");
+  if (group.waits.size() > kNamed) absl::StrAppend(&text, " and ", group.waits.size() - kNamed, " more");
   return text;
 }
 
@@ -104,18 +123,23 @@ std::string RenderPending(const v1::Migration& migration, const RenderOptions& o
                   DescribeRouting(migration.pending_routing()));
   if (migration.has_pending_since())
     absl::StrAppend(&out, ", for ", Age(migration.pending_since(), options.now));
-  if (migration.waiting_for_size() == 0) return out + "\n";
-  absl::StrAppend(&out, ", until these instances have moved on:\n");
+  absl::StrAppend(&out, "\n");
   const auto add = [&](absl::string_view name, const std::string& value) {
     if (value.empty()) return;
-    absl::StrAppend(&out, "      ", Paint(options.style, Tone::kFaint, absl::StrFormat("%-9s", name)), "  ",
+    absl::StrAppend(&out, "    ", Paint(options.style, Tone::kFaint, absl::StrFormat("%-7s", name)), "  ",
                     Printable(value), "\n");
   };
-  for (const v1::FenceWait& wait : migration.waiting_for()) {
-    absl::StrAppend(&out, "    ", Printable(DescribeFenceWait(wait, options.now)), "\n");
-    add("because", wait.reason());
-    add("pinned by", wait.pinned_by());
-    add("unblock", wait.unblock());
+  for (const FenceWaitGroup& group : GroupFenceWaits(migration)) {
+    add("because", group.reason);
+    add("unblock", group.unblock);
+    Table table;
+    for (const v1::FenceWait& wait : group.waits) {
+      table.AddRow({Cell(wait.instance_id(), Tone::kWaiting), wait.service(),
+                    absl::StrCat("may act on epoch ", wait.epoch()),
+                    wait.has_since() ? absl::StrCat("in the way for ", Age(wait.since(), options.now)) : "",
+                    wait.pinned_by().empty() ? "" : absl::StrCat("pinned by ", wait.pinned_by())});
+    }
+    absl::StrAppend(&out, table.ToString(options.style, "      "));
   }
   return out;
 }

@@ -17,8 +17,17 @@ namespace lockstep::cli {
 // One line for each.
 std::string RenderInstances(const std::vector<v1::Instance>& instances, const RenderOptions& options);
 
-// "cities-1 (cities), which may act on epoch 12, for 41s".
-std::string DescribeFenceWait(const v1::FenceWait& wait, absl::Time now);
+// Instances that are waited for in the same matter.
+struct FenceWaitGroup {
+  std::string reason;
+  std::string unblock;
+  std::vector<v1::FenceWait> waits;
+};
+
+// By reason and by what would end the wait, in order of appearance.
+std::vector<FenceWaitGroup> GroupFenceWaits(const v1::Migration& migration);
+// "cities-0, cities-1, cities-2 and 4 more".
+std::string DescribeWaitedFor(const FenceWaitGroup& group);
 // A section with the goal that is not published yet: what holds it up, since when, and what would end that.
 // Empty if there is none.
 std::string RenderPending(const v1::Migration& migration, const RenderOptions& options);

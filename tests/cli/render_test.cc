@@ -1,5 +1,6 @@
 #include "client/cli/render.h"
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/render_fleet.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -62,6 +63,22 @@ TEST(RenderTest, Drill) {
   EXPECT_TRUE(JudgeDrill("demo/cities", 30, fleet).missing.empty());
   EXPECT_EQ(RenderDrill(JudgeDrill("demo/cities", 31, {}), Ascii()),
             "+ FOLLOWED  demo/cities: 0 of 0 instances act on epoch 31\n");
+}
+
+TEST(RenderTest, WaitsAreGroupedByWhatTheyAreAbout) {
+  v1::Migration migration = CutoverMigration();
+  for (int i = 3; i < 8; ++i) {
+    v1::FenceWait* wait = migration.add_waiting_for();
+    *wait = migration.waiting_for(0);
+    wait->set_instance_id(absl::StrCat("cities-", i));
+    wait->clear_pinned_by();
+    if (i == 5) wait->set_unblock("resume it");
+  }
+  ExpectGolden("pending_groups.txt", RenderPending(migration, Plain()));
+  const auto groups = GroupFenceWaits(migration);
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(DescribeWaitedFor(groups[0]), "cities-2, cities-3, cities-4 and 2 more");
+  EXPECT_EQ(DescribeWaitedFor(groups[1]), "cities-5");
 }
 
 TEST(RenderTest, DelayQuantilesAreNearestRanks) {

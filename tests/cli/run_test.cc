@@ -177,7 +177,7 @@ TEST_F(RunTest, PendingPublishNamesWhomItWaitsFor) {
   server_.script().changed = PendingMigration();
   EXPECT_EQ(Run({"advance", "demo/cities"}), ExitCode::kOk);
   EXPECT_THAT(err_, HasSubstr("on the way to SHADOW_READ, waits for 2 instances"));
-  EXPECT_THAT(err_, HasSubstr("cities-2 (cities), which may act on epoch 1: OFF may not coexist"));
+  EXPECT_THAT(err_, HasSubstr("cities-1, cities-2: OFF may not coexist"));
   EXPECT_THAT(out_, HasSubstr("demo/cities"));
   server_.script().changed = CutoverMigration();
   EXPECT_EQ(Run({"advance", "demo/cities"}), ExitCode::kOk);

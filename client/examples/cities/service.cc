@@ -84,7 +84,9 @@ std::string ServiceReport::ToJson() const {
                       ",\"held_writes\":", held_writes,
                       ",\"longest_held_write_ms\":", absl::ToInt64Milliseconds(longest_held_write),
                       ",\"longest_write_ms\":", absl::ToInt64Milliseconds(longest_write),
-                      ",\"repairs\":", repairs, ",\"oplog_done\":", oplog_done ? "true" : "false", "}");
+                      ",\"mirror_failures\":", mirror_failures,
+                      ",\"repairs_outstanding\":", repairs_outstanding,
+                      ",\"oplog_done\":", oplog_done ? "true" : "false", "}");
 }
 
 absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const ServiceOptions& options) {
@@ -157,15 +159,12 @@ void CitiesService::DescribeOldSide(CityMigrator::Builder& builder) {
         if (!row.ok()) return DeletedAlready(row.status(), CurrentInOld(id));
         return ToWriteResult(*row);
       })
-      .CurrentOld([this](int64_t id, const ReadContext& context) {
-        if (context.purpose == ReadPurpose::kRepair) counters_.repairs.fetch_add(1);
-        return CurrentInOld(id);
-      })
+      .CurrentOld([this](int64_t id, const ReadContext&) { return CurrentInOld(id); })
       .MirrorToOld([this](int64_t id, const CanonicalCity* city, Version version,
                           const WriteContext&) -> absl::Status {
         std::optional<City> row;
         if (city != nullptr) row = ToLegacy(*city);
-        return legacy_->ApplyIfNewer(id, row, version).status();
+        return CountFailure(legacy_->ApplyIfNewer(id, row, version).status());
       });
 }
 
@@ -190,18 +189,16 @@ void CitiesService::DescribeNewSide(CityMigrator::Builder& builder) {
         if (!row.ok()) return DeletedAlready(row.status(), CurrentInNew(id));
         return ToWriteResult(*row);
       })
-      .CurrentNew(
-          [this](int64_t id, const ReadContext& context) -> absl::StatusOr<WriteResult<CanonicalCity>> {
-            if (context.purpose == ReadPurpose::kRepair) counters_.repairs.fetch_add(1);
-            return CurrentInNew(id);
-          })
+      .CurrentNew([this](int64_t id, const ReadContext&) -> absl::StatusOr<WriteResult<CanonicalCity>> {
+        return CurrentInNew(id);
+      })
       .MirrorToNew([this](int64_t id, const CanonicalCity* city, Version version,
                           const WriteContext&) -> absl::Status {
         std::optional<CanonicalCity> mapped;
         if (city != nullptr) {
           LOCKSTEP_ASSIGN_OR_RETURN(mapped, MapCity(options_.mapper, ToLegacy(*city)));
         }
-        return modern_->ApplyIfNewer(id, mapped, {version, options_.mapper}).status();
+        return CountFailure(modern_->ApplyIfNewer(id, mapped, {version, options_.mapper}).status());
       });
 }
 
@@ -211,6 +208,11 @@ absl::Status CitiesService::Run(const std::atomic<bool>& stop) {
   writer.join();
   reader.join();
   return client_->Shutdown(absl::Now() + kShutdownTime);
+}
+
+absl::Status CitiesService::CountFailure(absl::Status mirrored) {
+  if (!mirrored.ok()) counters_.mirror_failures.fetch_add(1);
+  return mirrored;
 }
 
 void CitiesService::ReplayWrites(const std::atomic<bool>& stop) {
@@ -304,8 +306,9 @@ ServiceReport CitiesService::Report() const {
   report.reads_served_late = counters_.reads_served_late;
   report.writes_acked = counters_.writes_acked;
   report.failed_writes = counters_.failed_writes;
-  report.repairs = counters_.repairs;
+  report.mirror_failures = counters_.mirror_failures;
   const ClientStats stats = client_->Stats();
+  report.repairs_outstanding = static_cast<int64_t>(stats.repairs_outstanding);
   report.held_writes = static_cast<int64_t>(stats.held_writes_ended);
   report.longest_held_write = stats.longest_hold;
   report.longest_write = absl::Microseconds(counters_.longest_write_us.load());

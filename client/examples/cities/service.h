@@ -55,9 +55,10 @@ struct ServiceReport {
   int64_t reads_served_wrong = 0;  // differed from the authoritative row, and went on differing
   int64_t reads_served_late = 0;   // differed for a moment: the mirror write was on its way
   int64_t writes_acked = 0;
-  int64_t failed_writes = 0;  // calls that failed; each was tried again until it was acknowledged
-  int64_t held_writes = 0;    // waited for their bucket's authority to move
-  int64_t repairs = 0;        // reads of a row in order to bring its mirror up to date
+  int64_t failed_writes = 0;    // calls that failed; each was tried again until it was acknowledged
+  int64_t held_writes = 0;      // waited for their bucket's authority to move
+  int64_t mirror_failures = 0;  // mirror writes that failed: each one becomes a repair, or is a failed one
+  int64_t repairs_outstanding = 0;
   absl::Duration longest_held_write = absl::ZeroDuration();
   absl::Duration longest_write = absl::ZeroDuration();  // of the calls that were acknowledged
   bool oplog_done = false;
@@ -87,6 +88,7 @@ class CitiesService {
   void DescribeNewSide(CityMigrator::Builder& builder);
   absl::StatusOr<WriteResult<CanonicalCity>> CurrentInOld(int64_t id);
   absl::StatusOr<WriteResult<CanonicalCity>> CurrentInNew(int64_t id);
+  absl::Status CountFailure(absl::Status mirrored);
   void ReplayWrites(const std::atomic<bool>& stop);
   bool Write(const Operation& operation, int64_t round, const std::atomic<bool>& stop);
   void ServeReads(const std::atomic<bool>& stop);
@@ -102,7 +104,7 @@ class CitiesService {
 
   struct Counters {
     std::atomic<int64_t> reads{0}, reads_from_new{0}, read_errors{0}, reads_served_wrong{0},
-        reads_served_late{0}, writes_acked{0}, failed_writes{0}, repairs{0}, longest_write_us{0};
+        reads_served_late{0}, writes_acked{0}, failed_writes{0}, mirror_failures{0}, longest_write_us{0};
     std::atomic<bool> oplog_done{false};
   };
 
