@@ -1,7 +1,9 @@
 #include "server/engine/gate_guards.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -109,16 +111,6 @@ void AddBacklogGuard(const std::vector<ReportingInstance>& instances, std::vecto
                                     ": ", domain::DescribeStatus(behind[0]->status), ".")});
 }
 
-// A gate can't lift them, and the transition would be refused.
-void AddPinsGuard(const domain::Migration& migration, int step, std::vector<domain::Guard>* guards) {
-  const auto next = static_cast<size_t>(step) + 1;
-  if (next >= migration.plan.steps.size() || migration.plan.steps[next].stage != domain::Stage::kCutover)
-    return;
-  domain::RoutingState cutover = domain::TargetState(migration, domain::Stage::kCutover, 0);
-  const absl::Status valid = domain::ValidateRoutingState(cutover);
-  if (!valid.ok()) guards->push_back({"pins_to_old", absl::StrCat(valid.message(), ".")});
-}
-
 }  // namespace
 
 std::vector<domain::Guard> TrafficGuards(const GateSubject& subject, absl::Time last_comparison,
@@ -131,7 +123,7 @@ std::vector<domain::Guard> TrafficGuards(const GateSubject& subject, absl::Time 
                                          " is committed and waits for instances that may still act on "
                                          "an earlier state.")});
   }
-  AddPinsGuard(migration, StepOf(subject), &guards);
+  if (std::optional<domain::Guard> pins = domain::PinsGuard(migration)) guards.push_back(*std::move(pins));
   // Loss of telemetry is not clean. Without checks nothing is expected of it.
   const auto step = static_cast<size_t>(StepOf(subject));
   const bool expected = domain::LadderRowOf(migration.published.stage).compares &&

@@ -57,11 +57,10 @@ absl::Duration DeadlineAge(const domain::Migration& migration, absl::Time now) {
   return now - migration.deadline_from;
 }
 
-bool DeadlinePassed(const GateSubject& subject, absl::Duration deadline_age) {
+bool StepIsOverdue(const GateSubject& subject, absl::Duration deadline_age) {
   const auto step = static_cast<size_t>(subject.timeline.segments().back().step);
   const auto& steps = subject.migration->plan.steps;
-  return step < steps.size() && steps[step].deadline > absl::ZeroDuration() &&
-         deadline_age >= steps[step].deadline;
+  return step < steps.size() && domain::DeadlinePassed(steps[step], deadline_age);
 }
 
 }  // namespace
@@ -116,7 +115,7 @@ absl::Status GateLoop::TickOne(const GateSubject& subject, absl::Time now, absl:
   evaluated.fed_until = feed.fed_until();
   evaluated.guards = context.open_guards;
   evaluated.verdict = evidence.EvaluateVerdict(context);
-  evaluated.deadline_passed = DeadlinePassed(subject, context.deadline_age);
+  evaluated.deadline_passed = StepIsOverdue(subject, context.deadline_age);
   {
     MutexLock lock(&view_mutex_);
     ++counters_.evaluations_by_verdict[static_cast<size_t>(evaluated.verdict)];

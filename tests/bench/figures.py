@@ -5,6 +5,7 @@
   figures.py gate < FILE        FILE: the same of gate_benchmark
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
+  figures.py fanout_1000 < FILE FILE: the JSON lines of fanout_load with so many subscribers; also fanout_10000
   figures.py table < FILE       FILE: figures; prints them for people
   figures.py --self-test
 
@@ -95,11 +96,26 @@ def route_figures(suffix, bars):
     ]
 
 
+def fanout_figures(suffix):
+    def figure(name, unit, measure):
+        return Figure(name + suffix, unit, ("fanout", measure))
+
+    return [
+        figure("propagation_p50", "us", "p50_us"),
+        figure("propagation_p99", "us", "p99_us"),
+        figure("propagation_settled", "us", "settled_us"),
+        figure("push_server_cpu", "us", "server_cpu_us"),
+        figure("stream_memory", "KiB", "stream_kib"),
+    ]
+
+
 PARTS = {
     "decision": decision_figures(),
     "gate": gate_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
                                 "batch_route_decisions": ">= 20"}),
+    "fanout_1000": fanout_figures("_1000"),
+    "fanout_10000": fanout_figures("_10000"),
     "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
 }
 

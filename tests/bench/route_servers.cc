@@ -37,8 +37,25 @@ absl::Status Serve(grpc::Service* service) {
   return absl::OkStatus();
 }
 
-// Creates the migration and takes it to CANARY_READ, over the gate's head: there is no evidence to judge.
-absl::Status CreateMigration(engine::Registry* registry) {
+class EchoService final : public v1::RoutingService::CallbackService {
+ public:
+  explicit EchoService(const v1::RouteResponse& response) : response_(response) {}
+
+  grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext* context, const v1::RouteRequest*,
+                                  v1::RouteResponse* response) override {
+    *response = response_;
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+ private:
+  const v1::RouteResponse response_;
+};
+
+}  // namespace
+
+absl::Status CreateBenchMigration(engine::Registry* registry) {
   engine::MigrationDefinition definition;
   definition.name = kBenchMigration;
   definition.plan.steps = {{.stage = domain::Stage::kDualWrite},
@@ -61,32 +78,14 @@ absl::Status CreateMigration(engine::Registry* registry) {
   return absl::OkStatus();
 }
 
-class EchoService final : public v1::RoutingService::CallbackService {
- public:
-  explicit EchoService(const v1::RouteResponse& response) : response_(response) {}
-
-  grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext* context, const v1::RouteRequest*,
-                                  v1::RouteResponse* response) override {
-    *response = response_;
-    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-    reactor->Finish(grpc::Status::OK);
-    return reactor;
-  }
-
- private:
-  const v1::RouteResponse response_;
-};
-
-}  // namespace
-
 absl::Status ServeRouting() {
   const std::unique_ptr<store::Store> store = store::NewMemoryStore();
   const store::ProtoRecordCodec codec;
   engine::Engine engine(store.get(), &codec, SystemClock::Get(), kSeed, {});
   LOCKSTEP_RETURN_IF_ERROR(engine.Start());
-  LOCKSTEP_RETURN_IF_ERROR(CreateMigration(&engine.registry()));
+  LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(&engine.registry()));
   service::WorkerPool pool(1);
-  service::RoutingServiceImpl service(&engine, &pool);
+  service::RoutingServiceImpl service(&engine, &pool, SystemClock::Get());
   const absl::Status served = Serve(&service);
   engine.Stop();
   return served;

@@ -6,11 +6,15 @@
 
 #include "absl/status/status.h"
 #include "lockstep/v1/routing_service.pb.h"
+#include "server/engine/registry.h"
 
 namespace lockstep::bench {
 
 // Full resource name of the one migration that the routing server has; it is in CANARY_READ.
 inline constexpr char kBenchMigration[] = "namespaces/bench/migrations/orders";
+
+// Creates the migration and takes it to CANARY_READ, over the gate's head: there is no evidence to judge.
+absl::Status CreateBenchMigration(engine::Registry* registry);
 
 // Both print their port, serve until standard input ends, and build their server alike, with lockstepd's
 // settings.

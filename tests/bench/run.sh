@@ -19,18 +19,20 @@ figures="$root/tests/bench/figures.py"
 declare -A about=(
   [decision]="decisions in process, beside a hash and a load"
   [gate]="the evidence of one metric in one bucket, beside the transcendental calls it can't avoid"
+  [fanout_1000]="a publish on its way to 1,000 subscribers, each over a connection of its own"
+  [fanout_10000]="the same to 10,000"
   [route]="unary and batch decisions over gRPC on all cores, beside a bare echo"
   [route_pinned]="the same with client and servers on one core: for CPU time per call"
 )
-all=(decision gate route route_pinned)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned)
 
-parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
+parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1
 while [ $# -gt 0 ]; do
   case $1 in
     --list) for part in "${all[@]}"; do printf '%-13s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --build) build=${2:?--build takes a directory}; shift ;;
     --rounds) rounds=${2:?--rounds takes a number}; shift ;;
-    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 ;;
+    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 fanout_divisor=100 ;;
     -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) if [ -z "${about[$1]:-}" ]; then echo "tests/bench/run.sh: no part named '$1'; see --list" >&2; exit 2; fi
        parts+=("$1") ;;
@@ -40,7 +42,7 @@ done
 case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 
-for program in decision_benchmark gate_benchmark route_load; do
+for program in decision_benchmark fanout_load gate_benchmark route_load; do
   [ -x "$build/tests/bench/$program" ] && continue
   echo "tests/bench/run.sh: no $program in $build; build it first:" \
        "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
@@ -54,6 +56,7 @@ measure() {  # measure PART: what the programs print
       for _ in $(seq "$rounds"); do
         "$program/${1}_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
+    fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;
     route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
     route_pinned)
       "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" --client-cores 0 --server-cores 0 ;;
