@@ -207,8 +207,9 @@ class Client {
   absl::StatusOr<MigrationHandle> Resolve(absl::string_view migration) const;
 
   // By handle: no lock, no allocation, no I/O unless it fails. `key` is 1 to 1,024 bytes; `attributes` may be
-  // null. INVALID_ARGUMENT: the key. UNAVAILABLE: no snapshot has come yet. FAILED_PRECONDITION: the control
-  // plane doesn't know the migration, or the client was shut down.
+  // null. INVALID_ARGUMENT: the key. UNAVAILABLE: no snapshot has come yet, or the one in the state directory
+  // is from before the service had the migration. FAILED_PRECONDITION: the control plane doesn't know the
+  // migration, the client was shut down, or the process was fork()ed from the one that made it.
   absl::StatusOr<RouteHandle> Route(MigrationHandle migration, absl::string_view key,
                                     const domain::Attributes* attributes = nullptr) const;
   // The same with the errors of Resolve.
