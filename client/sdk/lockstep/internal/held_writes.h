@@ -28,9 +28,10 @@ class HeldWrites : public std::enable_shared_from_this<HeldWrites> {
   // `executor` and `clock` must outlive it.
   HeldWrites(Executor* executor, const Clock* clock);
 
-  // Calls `resume(expired)` exactly once: on the executor, or within ResumeAll, Expire or Close, and never within
-  // this call. `epoch` is the one that holds the write and `current_epoch` says which one is in force, so that a
-  // snapshot that came in between isn't missed. `resume` only passes the word on: it doesn't do the write itself.
+  // Calls `resume(expired)` exactly once: on the executor, or within ResumeAll, Expire or Close, and never
+  // within this call. `epoch` is the one that holds the write and `current_epoch` says which one is in force,
+  // so that a snapshot that came in between isn't missed. `resume` only passes the word on: it doesn't do the
+  // write itself.
   // Returns an id for Expire, never 0.
   uint64_t Park(uint64_t epoch, const std::function<uint64_t()>& current_epoch, absl::Time deadline,
                 std::function<void(bool expired)> resume);

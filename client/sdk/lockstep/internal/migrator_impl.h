@@ -19,8 +19,9 @@ namespace lockstep {
 template <typename Key, typename Record>
 class Migrator<Key, Record>::Access final : public internal::RecordAccess {
  public:
-  Access(StatePtr state, Key key, std::optional<WriteResult<Record>> known)
-      : state_(std::move(state)), key_(std::move(key)), known_(std::move(known)) {}
+  Access(StatePtr state, Key key) : state_(std::move(state)), key_(std::move(key)) {}
+  Access(StatePtr state, Key key, const std::optional<WriteResult<Record>>& known)
+      : state_(std::move(state)), key_(std::move(key)), known_(known) {}
 
   bool HasCurrent(domain::Side side) const override { return On(side).current != nullptr; }
   bool HasMirror(domain::Side side) const override { return On(side).mirror != nullptr; }
@@ -88,7 +89,8 @@ class Migrator<Key, Record>::Operation final : public internal::WriteOperation {
     return state_->callbacks.encode_key == nullptr ? "" : state_->callbacks.encode_key(key_);
   }
   std::shared_ptr<const internal::RecordAccess> MakeAccess(bool with_result) const override {
-    return std::make_shared<Access>(state_, key_, with_result ? written_ : std::nullopt);
+    if (!with_result) return std::make_shared<Access>(state_, key_);
+    return std::make_shared<Access>(state_, key_, written_);
   }
   void Done(const absl::Status& status) override { done_(Result(status)); }
 
@@ -224,7 +226,7 @@ absl::StatusOr<std::unique_ptr<Migrator<Key, Record>>> Migrator<Key, Record>::Bu
   for (const internal::JournalEntry& entry : parts.left_open) {
     absl::StatusOr<Key> key = state->callbacks.decode_key(entry.key);
     if (!key.ok()) return internal::UndecodableKey(migration_, parts, key.status());
-    records.push_back(std::make_shared<Access>(state, *std::move(key), std::nullopt));
+    records.push_back(std::make_shared<Access>(state, *std::move(key)));
   }
   for (size_t i = 0; i < records.size(); ++i) parts.path->Recover(parts.left_open[i], records[i]);
   return std::unique_ptr<Migrator>(new Migrator(state));
