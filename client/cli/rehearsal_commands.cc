@@ -17,6 +17,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/definition.h"
 #include "client/cli/input.h"
+#include "client/cli/render.h"
 #include "client/cli/render_gate.h"
 #include "client/cli/text.h"
 #include "core/base/error_info.h"
@@ -26,6 +27,7 @@
 #include "core/wire/gate.h"
 #include "core/wire/plan.h"
 #include "core/wire/records.h"
+#include "core/wire/routing_state.h"
 #include "google/protobuf/util/json_util.h"
 
 namespace lockstep::cli {
@@ -171,12 +173,10 @@ class Replay {
         absl::FormatTime("%Y-%m-%d %H:%M:%S", last_->start + domain::kTelemetryBucket, absl::UTCTimeZone());
     const std::string& why = migration.run_state == domain::RunState::kRunning ? last_->result.sentence
                                                                                : migration.run_state_reason;
-    const std::string text = absl::StrCat(
-        domain::RunStateName(migration.run_state), " at ", domain::StageName(migration.published.stage),
-        migration.published.stage == domain::Stage::kCanaryRead
-            ? " " + FormatWeight(migration.published.read_weight)
-            : "",
-        ", ", domain::VerdictName(verdict), " at ", when, " UTC", why.empty() ? "" : ": ", why);
+    const std::string text =
+        absl::StrCat(domain::RunStateName(migration.run_state), " at ",
+                     DescribeRouting(wire::ToProto(migration.published)), ", ", domain::VerdictName(verdict),
+                     " at ", when, " UTC", why.empty() ? "" : ": ", why);
     if (back) {
       session_.Note(Glyph::kFailed, Tone::kBad, text);
       return ExitCode::kRolledBack;

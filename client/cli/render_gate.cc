@@ -294,11 +294,12 @@ std::string RenderSimulation(const SimulationView& view, const RenderOptions& op
   Table steps({"STEP", "STAGE", "BEGINS AFTER", "RUNS"});
   for (size_t i = 0; i < summary.until_step.size(); ++i) {
     const domain::PlanStep& step = view.plan->steps[i];
-    const bool canary = step.stage == domain::Stage::kCanaryRead;
-    steps.AddRow({absl::StrCat(i + 1),
-                  absl::StrCat(domain::StageName(step.stage), canary ? " " + FormatWeight(step.weight) : ""),
-                  summary.until_step[i].runs == 0 ? "" : Percentiles(summary.until_step[i]),
-                  RunsText(summary.until_step[i].runs, summary.runs)});
+    const bool weighted = step.stage == domain::Stage::kCanaryRead || step.stage == domain::Stage::kCutover;
+    steps.AddRow(
+        {absl::StrCat(i + 1),
+         absl::StrCat(domain::StageName(step.stage), weighted ? " " + FormatWeight(step.weight) : ""),
+         summary.until_step[i].runs == 0 ? "" : Percentiles(summary.until_step[i]),
+         RunsText(summary.until_step[i].runs, summary.runs)});
   }
   steps.AddRow({"end", "", summary.until_end.runs == 0 ? "" : Percentiles(summary.until_end),
                 RunsText(summary.until_end.runs, summary.runs)});
