@@ -126,6 +126,26 @@ TEST_F(MigratorSliceTest, ARecordThatAnotherInstanceIsWritingIsItsToCheck) {
   EXPECT_EQ(check.differing, 0u);
 }
 
+TEST_F(MigratorSliceTest, ARepairMattersWhileItsAuthorityIsHeldAndIsDoneBeforeTheCheck) {
+  SetStage(Stage::kCanaryRead, domain::kBucketCount);
+  const std::unique_ptr<OrderMigrator> orders =
+      *FullBuilder().Options({.mirror_failure = MirrorFailurePolicy::kRepair}).Build();
+  new_.FailMirrors(absl::UnavailableError("down"));
+  ASSERT_TRUE(orders->Write(1, {10, "ann"}).ok());
+  const uint64_t written_epoch = plane_->EpochOf(kMigration);
+  domain::RoutingState state = domain::StateOfStage(Stage::kCutover, 0);
+  state.drain_weight = domain::kBucketCount;
+  SetState(state);
+  executor_->RunAll(10);
+  EXPECT_EQ(client_->repair_queue()->OldestEpoch(0), written_epoch);
+  new_.FailMirrors(absl::OkStatus());
+  const domain::SliceCheck check = HoldAndCheck();
+  EXPECT_EQ(check.checked, 1u);
+  EXPECT_EQ(check.repaired, 0u) << "by then the repair had brought it";
+  EXPECT_EQ(new_.Get(1)->row, (Order{10, "ann"}));
+  EXPECT_EQ(Totals().repairs.done, 1u);
+}
+
 TEST_F(MigratorSliceTest, OnlyWhatWasWrittenInThisGenerationCounts) {
   SetStage(Stage::kCanaryRead, domain::kBucketCount);
   const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();

@@ -71,7 +71,8 @@ class Migrator {
 
   // Writes the authoritative side, then the mirror. OK: the authoritative side has it, and the mirror has it
   // or will be repaired. While the key's write authority is moving the call waits for it, up to its deadline
-  // and MigratorOptions::max_hold_wait, which blocks this caller and nobody else. Errors: those of
+  // and MigratorOptions::max_hold_wait, which blocks this caller and nobody else (with
+  // ClientOptions::own_thread = false another thread must call RunOnce meanwhile). Errors: those of
   // Client::Route and Client::CheckMayWrite; UNAVAILABLE: it was held too long, or the journal can't be
   // written; RESOURCE_EXHAUSTED: too many mirrors are open (journal only); CANCELLED before the authoritative
   // write: nothing was written in any of these. The authoritative side's (the mirror was not attempted). The
