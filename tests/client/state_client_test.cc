@@ -241,6 +241,27 @@ TEST_F(StateClientTest, NothingIsAcknowledgedThatIsNotOnDisk) {
   EXPECT_EQ(OnDisk().snapshot->revision, plane_->revision());
 }
 
+// A claim is an acknowledgement: were it to end right after, the next process would act on what is on disk.
+TEST_F(StateClientTest, NothingIsClaimedThatIsNotOnDisk) {
+  plane_->SetStage(kMigration, Stage::kDualWrite);
+  Start();
+  disk_->FailWrites(absl::ResourceExhaustedError("disk full"));
+  plane_->SetStage(kMigration, Stage::kShadowRead);
+  Run();
+  ASSERT_EQ(client_->Route(kMigration, "k")->epoch(), 2u);
+  plane_->Disconnect();
+  Run();
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(plane_->Enrolments().back().held.at(kFullName), 1u);
+  disk_->FailWrites(absl::OkStatus());
+  Advance(absl::Seconds(2));
+  EXPECT_EQ(plane_->Acks().back().held.at(kFullName), 2u);
+  plane_->Disconnect();
+  Run();
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(plane_->Enrolments().back().held.at(kFullName), 2u);
+}
+
 TEST_F(StateClientTest, OnlyWhatIsAcknowledgedNeedsASync) {
   plane_->SetStage(kMigration, Stage::kDualWrite);
   Start();

@@ -150,6 +150,9 @@ RepairOutcome MirrorPath::AttemptRepair(const MirrorWrite& write, const RecordAc
   // Held to the end: what is in force now must not be given up before the mirror write has ended, or it could
   // come after the authority has moved.
   const absl::StatusOr<RouteHandle> present = client_->Route(migration_, write.routing_key);
+  if (present.ok() && IsOlderThan(*present, write.store_epoch, write.attribution.epoch)) {
+    return RepairOutcome::kRetry;
+  }
   if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
     return RepairOutcome::kObsolete;
   }

@@ -33,9 +33,8 @@ Session::Session(SessionOptions options, SessionParts parts, uint64_t seed, cons
       intake_(ring_) {
   if (!restored.snapshot.has_value()) return;
   domain::Snapshot snapshot = *restored.snapshot;
-  saved_ = {snapshot.store_epoch, snapshot.revision, restored.held};
+  durable_ = saved_ = {snapshot.store_epoch, snapshot.revision, restored.held};
   store_epoch_ = snapshot.store_epoch;
-  restored_held_ = restored.held;
   ring_->TryPublish(snapshot, parts_.clock->SinceBoot());
   stale_.store(true, std::memory_order_relaxed);
   ready_.store(true, std::memory_order_release);
@@ -141,11 +140,7 @@ void Session::Connect(absl::Duration now) {
   announced_.reset();
   next_heartbeat_ = now + options_.heartbeat_interval;
   StreamEnrolment enrolment = options_.enrolment;
-  enrolment.held = HeldNow();
-  for (const auto& [migration, epoch] : restored_held_) {
-    const auto [held, added] = enrolment.held.emplace(migration, epoch);
-    if (!added) held->second = std::min(held->second, epoch);
-  }
+  enrolment.held = ClaimNow();
   enrolment.store_epoch = store_epoch_;
   if (connect_attempts_ > 0) {
     MutexLock lock(&stats_mutex_);
@@ -219,6 +214,20 @@ HeldEpochs Session::HeldNow() const {
         mixed ? 0 : std::min(pinned[i].value_or(kNone), open.value_or(kNone));
   }
   return held;
+}
+
+HeldEpochs Session::ClaimNow() const {
+  HeldEpochs claim = HeldNow();
+  if (!durable_.has_value()) return claim;
+  // A claim is an acknowledgement, too: were this process to end now, the next one would act on what is on
+  // disk.
+  const bool other_store = durable_->store_epoch != store_epoch_;
+  for (const auto& [migration, on_disk] : durable_->held) {
+    const uint64_t epoch = other_store ? 0 : on_disk;
+    const auto [held, added] = claim.emplace(migration, epoch);
+    if (!added) held->second = std::min(held->second, epoch);
+  }
+  return claim;
 }
 
 domain::InstanceStatus Session::StatusNow(absl::Duration now) const {

@@ -112,6 +112,8 @@ class Session {
   // So that the next process of the instance starts without a snapshot; false: it could not be written.
   bool ForgetEnrolment();
   HeldEpochs HeldNow() const;
+  // What an enrolment says it holds: no more than a restart from the state directory would.
+  HeldEpochs ClaimNow() const;
   domain::InstanceStatus StatusNow(absl::Duration now) const;
   void KeepLease(int heartbeats_answered, absl::Duration now);
   void UpdateStale(absl::Duration now);
@@ -159,9 +161,6 @@ class Session {
     bool operator==(const Acknowledgement&) const = default;
   };
   std::optional<Acknowledgement> acknowledged_;  // last on this stream
-  // What the last process of the instance may still have under way somewhere; until the first
-  // acknowledgement.
-  HeldEpochs restored_held_;
   // What the state directory holds; nothing: not known, or not what should be there.
   struct Saved {
     uint64_t store_epoch = 0;
@@ -169,7 +168,10 @@ class Session {
     HeldEpochs held;
     bool operator==(const Saved&) const = default;
   };
-  std::optional<Saved> saved_;
+  std::optional<Saved> saved_;  // nothing: not known, after a failure
+  // The newest that is in the state directory for certain: a restart may act on it, so that no enrolment
+  // claims more.
+  std::optional<Saved> durable_;
   absl::Duration save_at_ = absl::ZeroDuration();  // not before, after a failure
   // The newest revision that heartbeats have announced and that has not come, and since when.
   std::optional<std::pair<uint64_t, absl::Duration>> announced_;

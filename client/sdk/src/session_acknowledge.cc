@@ -25,7 +25,6 @@ void Session::Acknowledge(absl::Duration now) {
   if (!Save(*current, acknowledgement.held, now)) return;
   stream_->SendAck(acknowledgement.revision, acknowledgement.held, acknowledgement.slice_checks);
   acknowledged_ = std::move(acknowledgement);
-  restored_held_.clear();
   MutexLock lock(&stats_mutex_);
   stats_.acknowledged_revision = acknowledged_->revision;
 }
@@ -55,7 +54,7 @@ bool Session::Save(const domain::Snapshot& current, const HeldEpochs& held, absl
                                               .snapshot = current,
                                               .held = held});
   if (status.ok()) {
-    saved_ = std::move(saved);
+    durable_ = saved_ = std::move(saved);
     save_at_ = absl::ZeroDuration();
     return true;
   }

@@ -124,6 +124,10 @@ absl::Status AfterStop(const MirrorFailure& failure, bool queued) {
 
 bool MayWriteBehind(domain::Stage stage) { return stage < domain::Stage::kCanaryRead; }
 
+bool IsOlderThan(const RouteHandle& present, uint64_t store_epoch, uint64_t epoch) {
+  return present.store_epoch() == store_epoch && present.epoch() < epoch;
+}
+
 bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative) {
   if (present.generation() != generation) return true;
   const std::optional<WritePlan> plan = PlanWrite(present.decision().write_mode);
