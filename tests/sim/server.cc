@@ -1,0 +1,231 @@
+#include "tests/sim/server.h"
+
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "server/store/memory_store.h"
+
+namespace lockstep::sim {
+namespace {
+
+constexpr absl::Duration kTick = absl::Seconds(1);
+
+template <typename... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <typename... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+}  // namespace
+
+absl::StatusOr<uint64_t> CrashingStore::Commit(store::WriteBatch batch,
+                                               std::optional<uint64_t> expected_revision) {
+  if (dead_) return absl::UnavailableError("the process is dead");
+  if (!healthy_ && scheduler_->now() > absl::ZeroDuration() && options_.Has(Fault::kServerDisk)) {
+    const uint64_t dice = prng_.Below(400);
+    if (dice < 2) return absl::ResourceExhaustedError("the disk is full");
+    if (dice == 2) return absl::UnknownError("sync failed");  // torn away as a whole
+    if (dice == 3) {
+      ForwardingStore::Commit(std::move(batch), expected_revision).IgnoreError();
+      return absl::UnknownError("sync failed");  // and yet it is there
+    }
+  }
+  if (!healthy_ && options_.broken == Broken::kServerLosesCommits && prng_.Below(10) == 0) {
+    return ForwardingStore::Commit(store::WriteBatch(), expected_revision);
+  }
+  return ForwardingStore::Commit(std::move(batch), expected_revision);
+}
+
+Server::Server(Scheduler* scheduler, Network* network, Oracle* oracle, SimStats* stats,
+               const SimOptions& options, Prng prng, std::function<void(std::string)> trace)
+    : scheduler_(scheduler),
+      network_(network),
+      oracle_(oracle),
+      stats_(stats),
+      options_(options),
+      prng_(std::move(prng)),
+      trace_(std::move(trace)),
+      clock_(scheduler, 1.0, absl::Hours(1)),
+      durable_(store::NewMemoryStore()) {}
+
+Server::~Server() {
+  network_->CloseAllAtServer(absl::UnavailableError("the run is over"));
+  if (store_ != nullptr) store_->Die();
+}
+
+void Server::Start() {
+  ++incarnation_;
+  store_ = std::make_unique<CrashingStore>(durable_.get(), scheduler_, Prng(prng_.Next()), options_);
+  if (healed_) store_->Heal();
+  engine_ =
+      std::make_unique<engine::Engine>(store_.get(), &codec_, &clock_, prng_.Next(), engine::EngineOptions{});
+  if (const absl::Status started = engine_->Start(); !started.ok()) {
+    trace_(absl::StrCat("server does not start: ", started.ToString()));
+    engine_.reset();
+    scheduler_->After(absl::Seconds(1), [this] { Start(); });
+    return;
+  }
+  trace_("server is up");
+  scheduler_->After(kTick, [this, incarnation = incarnation_] {
+    if (incarnation == incarnation_) Tick();
+  });
+}
+
+void Server::Tick() {
+  if (!up()) return;
+  if (const absl::Status ticked = engine_->Tick(); !ticked.ok()) {
+    trace_(absl::StrCat("server's tick: ", ticked.ToString()));
+  }
+  Look();
+  scheduler_->After(kTick, [this, incarnation = incarnation_] {
+    if (incarnation == incarnation_) Tick();
+  });
+}
+
+void Server::Look() {
+  if (!up()) return;
+  if (const absl::Status health = engine_->health(); !health.ok()) {
+    trace_(absl::StrCat("server can't go on: ", health.ToString()));
+    Crash(absl::Milliseconds(200));
+    return;
+  }
+  const absl::StatusOr<engine::MigrationView> view = engine_->registry().Get(kMigration);
+  if (view.ok()) oracle_->OnPublished(view->migration->published);
+}
+
+absl::Status Server::Open(const ConnectionPtr& connection) {
+  if (!up()) return absl::UnavailableError("connection refused");
+  const StreamEnrolment& said = connection->enrolment;
+  engine::EnrolRequest request;
+  request.instance_id = said.instance_id;
+  request.service = said.service;
+  request.version = said.version;
+  request.migrations = said.migrations;
+  request.held = said.held;
+  request.store_epoch = said.store_epoch;
+  request.lease_ttl = said.lease_ttl;
+  request.lease_policy = said.lease_policy;
+  const auto wake = [this, weak = std::weak_ptr<Connection>(connection)] {
+    scheduler_->After(absl::ZeroDuration(), [this, weak] {
+      if (const ConnectionPtr alive = weak.lock()) Pump(alive);
+    });
+  };
+  absl::StatusOr<std::unique_ptr<engine::InstanceSession>> session =
+      engine::InstanceSession::Open(engine_.get(), request, wake);
+  trace_(absl::StrCat("server: ", said.instance_id, " enrols over ", connection->id, ": ",
+                      session.status().ToString()));
+  Look();
+  if (!session.ok()) return session.status();
+  if (!up()) return absl::UnavailableError("the server is going down");
+  connection->session = *std::move(session);
+  Pump(connection);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Take(const std::function<absl::Status()>& message) {
+  if (!up()) return absl::UnavailableError("the server is down");
+  const absl::Status taken = message();
+  Look();
+  // What was said may ask for an answer.
+  for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(network_->connections()))
+    Pump(connection);
+  return taken;
+}
+
+void Server::Pump(const ConnectionPtr& connection) {
+  while (up() && connection->session != nullptr) {
+    std::optional<engine::InstanceMessage> message = connection->session->Next();
+    if (!message.has_value()) return;
+    Send(connection, *std::move(message));
+    if (connection->session != nullptr && connection->session->drained()) {
+      network_->CloseServer(connection, absl::UnavailableError("the server drains"));
+    }
+  }
+}
+
+void Server::Note(const ConnectionPtr& connection, const domain::MigrationRouting& routing) {
+  oracle_->OnSent(routing.state);
+  trace_(absl::StrCat("server sends epoch ", routing.state.epoch, " ", domain::StageName(routing.state.stage),
+                      " read ", routing.state.read_weight, " drain ", routing.state.drain_weight, " write ",
+                      routing.state.write_weight, " to ", connection->enrolment.instance_id));
+  if (options_.broken != Broken::kNoFence) return;
+  // As if the acknowledgement were there already.
+  const HeldEpochs held{{routing.name, routing.state.epoch}};
+  scheduler_->After(absl::ZeroDuration(), [this, connection, held] {
+    if (up() && connection->session != nullptr) connection->session->OnAck(0, held, {}).IgnoreError();
+    Look();
+  });
+}
+
+void Server::Send(const ConnectionPtr& connection, engine::InstanceMessage message) {
+  const auto newest = [connection](const std::vector<domain::MigrationRouting>& migrations) {
+    for (const domain::MigrationRouting& routing : migrations)
+      connection->newest[routing.name] = routing.state.epoch;
+  };
+  std::visit(Overloaded{[&](const engine::SnapshotMessage& sent) {
+                          for (const domain::MigrationRouting& routing : sent.snapshot->migrations)
+                            Note(connection, routing);
+                          network_->SendDown(connection, [sent, newest](StreamHandler& handler) {
+                            newest(sent.snapshot->migrations);
+                            handler.OnSnapshot(*sent.snapshot, sent.digest);
+                          });
+                        },
+                        [&](const engine::DeltaMessage& sent) {
+                          for (const domain::MigrationRouting& routing : sent.delta.changed)
+                            Note(connection, routing);
+                          network_->SendDown(connection, [sent, newest](StreamHandler& handler) {
+                            newest(sent.delta.changed);
+                            handler.OnDelta(sent.delta, sent.digest);
+                          });
+                        },
+                        [&](const engine::HeartbeatMessage& sent) {
+                          network_->SendDown(connection, [sent](StreamHandler& handler) {
+                            handler.OnHeartbeat(sent.revision);
+                          });
+                        },
+                        [&](const engine::DrainMessage& sent) {
+                          network_->SendDown(connection, [sent](StreamHandler& handler) {
+                            handler.OnDrain(sent.reconnect_after);
+                          });
+                        }},
+             message);
+}
+
+void Server::Crash(absl::Duration down_for) {
+  if (!up()) return;
+  ++stats_->server_crashes;
+  trace_("server crashes");
+  ++incarnation_;
+  store_->Die();
+  network_->CloseAllAtServer(absl::UnavailableError("connection reset"));
+  engine_.reset();
+  scheduler_->After(down_for, [this] { Start(); });
+}
+
+void Server::Drain(absl::Duration down_for) {
+  if (!up()) return;
+  trace_("server drains");
+  for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(network_->connections())) {
+    if (connection->session == nullptr) continue;
+    connection->session->Drain(absl::Milliseconds(500));
+    Pump(connection);
+  }
+  scheduler_->After(absl::Milliseconds(300), [this, down_for] {
+    if (!up()) return;
+    ++incarnation_;
+    network_->CloseAllAtServer(absl::UnavailableError("the server is gone"));
+    engine_->Stop();
+    engine_.reset();
+    scheduler_->After(down_for, [this] { Start(); });
+  });
+}
+
+void Server::Heal() {
+  healed_ = true;
+  if (store_ != nullptr) store_->Heal();
+}
+
+}  // namespace lockstep::sim
