@@ -3,6 +3,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lockstep/internal/held_writes.h"
@@ -205,14 +206,15 @@ TEST_F(MigratorHoldTest, RacesOfEverythingThatEndsAWait) {
                                                      .Build();
   std::vector<std::stop_source> stops(kWrites);
   std::atomic<int> answered{0};
-  std::atomic<int> ok{0};
+  std::atomic<int> written{0};
   HoldAll();
   std::thread stopper([&] {
     for (int i = 0; i < kWrites; i += 3) stops[i].request_stop();
   });
   for (int i = 0; i < kWrites; ++i) {
     orders->WriteAsync(i, {i, "ann"}, {.stop = stops[i].get_token()}, [&](const Written& result) {
-      if (result.ok()) ok.fetch_add(1);
+      // Given up between its two writes, it says that the first one stands.
+      if (result.ok() || absl::StrContains(result.status().message(), "stands")) written.fetch_add(1);
       answered.fetch_add(1);
     });
     if (i % 20 == 0) (i % 40 == 0) ? MoveAll() : HoldAll();
@@ -228,7 +230,7 @@ TEST_F(MigratorHoldTest, RacesOfEverythingThatEndsAWait) {
     ++there;
     EXPECT_EQ(new_.Get(i)->version, 1);
   }
-  EXPECT_EQ(there, ok.load());
+  EXPECT_EQ(there, written.load());
   client.reset();
   pool.Stop();
 }

@@ -13,15 +13,23 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing_support::BuilderOver;
+using testing_support::Eventually;
 using testing_support::MigratorTest;
 using testing_support::Order;
 using testing_support::OrderMigrator;
+
+constexpr char kStateFile[] = "client_state";
 
 class MigratorJournalTest : public MigratorTest {
  protected:
   MigratorJournalTest() { StartClient(disk_); }
 
   void Crash() {
+    CrashAndBoot();
+    AwaitEpoch();
+  }
+  // With what is on disk, which may be older than what the control plane has published.
+  void CrashAndBoot() {
     disk_->Crash();
     StartClient(disk_);
   }
@@ -99,6 +107,7 @@ TEST_F(MigratorJournalTest, CutOffBetweenTheTwoWrites) {
     const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();
     EXPECT_EQ(Open(), 1u);
     EXPECT_EQ(client_->repair_queue()->OldestEpoch(0), epoch);
+    AwaitEpoch();
     executor_->RunAll();
     EXPECT_EQ(calls_.Take(), c.repair);
     EXPECT_EQ(Open(), 0u);
@@ -150,6 +159,34 @@ TEST_F(MigratorJournalTest, WritesBehindSurviveTheProcess) {
   EXPECT_EQ(Open(), 1u);
   const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();
   executor_->RunAll();
+  EXPECT_EQ(new_.Get(1)->row, (Order{10, "ann"}));
+}
+
+TEST_F(MigratorJournalTest, AnOlderSnapshotFromDiskJudgesNothing) {
+  // Stage OFF was acknowledged and is on disk; the write is of DUAL_WRITE, which was not.
+  ASSERT_TRUE(Eventually([&] { return client_->Stats().acknowledged_revision == plane_->revision(); }));
+  const std::string acknowledged = **disk_->Read(kStateFile);
+  SetStage(Stage::kDualWrite);
+  {
+    const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();
+    new_.FailMirrors(absl::UnavailableError("down"));
+    EXPECT_TRUE(orders->Write(1, {10, "ann"}).ok());
+  }
+  plane_->SetReachable(false);
+  plane_->Disconnect();
+  disk_->Put(kStateFile, acknowledged);
+  CrashAndBoot();
+  new_.FailMirrors(absl::OkStatus());
+  const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();
+  EXPECT_EQ(client_->Route(testing_support::kMigration, "1")->stage(), Stage::kOff);
+  executor_->RunAll(20);
+  EXPECT_EQ(Open(), 1u);
+  plane_->SetReachable(true);
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(absl::Milliseconds(100));
+    executor_->RunAll(20);
+    return Open() == 0;
+  }));
   EXPECT_EQ(new_.Get(1)->row, (Order{10, "ann"}));
 }
 

@@ -52,6 +52,11 @@ absl::Status AfterStop(const MirrorFailure& failure, bool queued);
 // Whether mirrors may be written after the call has returned: nobody reads them yet.
 bool MayWriteBehind(domain::Stage stage);
 
+// Whether what is in force is older than a write of this epoch. So it may be after a restart: an epoch is
+// acted on before it is acknowledged, and what is on disk is what was acknowledged. It says nothing of that
+// write then.
+bool IsOlderThan(const RouteHandle& present, uint64_t store_epoch, uint64_t epoch);
+
 // A repair of a write with this authoritative side no longer matters: the migration has restarted or now
 // writes otherwise. While writes of the key are held, it matters.
 bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative);
