@@ -126,8 +126,8 @@ TEST_F(MigratorMirrorTest, MirrorsAboveTheCapAreShed) {
   builder.MirrorToNew(
       [&](const int64_t& id, const Order* order, Version version, const WriteContext& context) {
         if (!std::exchange(nested, true)) {
-      EXPECT_TRUE(self->Write(2, {20, "bob"}).ok());  // another call meanwhile
-    }
+          EXPECT_TRUE(self->Write(2, {20, "bob"}).ok());  // another call meanwhile
+        }
         return new_.Mirror(id, order, version, context);
       });
   const std::unique_ptr<OrderMigrator> orders = *builder.Options({.max_mirrors_in_flight = 1}).Build();
