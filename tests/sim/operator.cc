@@ -117,6 +117,12 @@ void Operator::Command(CommandKind kind, const domain::Migration& before, uint32
   const auto after = server_->engine().registry().Execute(kMigration, command, ByAnn());
   commons_->Trace(
       absl::StrCat("operator: ", domain::CommandName(kind), " ", weight, ": ", after.status().ToString()));
+  if (after.ok()) {
+    for (const engine::FenceWait& wait : after->waiting) {
+      commons_->Trace(
+          absl::StrCat("  it waits for ", wait.instance_id, " at epoch ", wait.epoch, ": ", wait.reason));
+    }
+  }
   if (absl::IsUnknown(after.status()) || absl::IsUnavailable(after.status()))
     commons_->oracle.OnUnknownCommand();
   if (!after.ok()) return;
@@ -124,8 +130,17 @@ void Operator::Command(CommandKind kind, const domain::Migration& before, uint32
   commons_->oracle.OnCommand(now);
   const Stage stage = before.published.stage;
   const bool rolls_back =
-      kind == CommandKind::kRollback && stage >= Stage::kDualWrite && stage <= Stage::kCanaryRead;
+      kind == CommandKind::kRollback && stage > Stage::kDualWrite && stage <= Stage::kCanaryRead;
   if (kind == CommandKind::kRollback) ++commons_->stats.rollbacks;
+  // An instance that fails writes and has come back after others went on without it is behind for a moment;
+  // and after a restart of the server it is not known who was told what by unary calls.
+  const bool returning =
+      std::all_of(after->waiting.begin(), after->waiting.end(), [&](const engine::FenceWait& wait) {
+        if (wait.instance_id == "remote decisions") return true;
+        const auto instance = server_->engine().instances().Find(kMigration, wait.instance_id);
+        return instance.ok() && instance->lease_policy == domain::LeasePolicy::kFailWrites;
+      });
+  if (now.pending.has_value() && returning) return;
   if (rolls_back && (now.pending.has_value() || now.published.epoch == before.published.epoch)) {
     commons_->oracle.Violate(
         absl::StrCat("a rollback from ", domain::StageName(stage), " was not published at once"));

@@ -115,7 +115,8 @@ absl::Status Server::Open(const ConnectionPtr& connection) {
   };
   absl::StatusOr<std::unique_ptr<engine::InstanceSession>> session =
       engine::InstanceSession::Open(engine_.get(), request, wake);
-  trace_(absl::StrCat("server: ", said.instance_id, " enrols over ", connection->id, ": ",
+  trace_(absl::StrCat("server: ", said.instance_id, " enrols over ", connection->id, " holding ",
+                      request.held.empty() ? 0 : request.held.begin()->second, ": ",
                       session.status().ToString()));
   Look();
   if (!session.ok()) return session.status();

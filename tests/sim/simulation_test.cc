@@ -1,0 +1,116 @@
+// The healthy system keeps every promise in every run, a seed replays its run exactly, and a failing run is
+// shrunk.
+//
+// LOCKSTEP_SIM_SEEDS and LOCKSTEP_SIM_FIRST_SEED choose other runs; lockstep_sim is for long ones.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/log.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/options.h"
+
+namespace lockstep::sim {
+namespace {
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  uint64_t value = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &value) ? value : otherwise;
+}
+
+class Simulation : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { SetLogLevel(static_cast<LogLevel>(static_cast<int>(LogLevel::kError) + 1)); }
+};
+
+std::string Explain(SimOptions options) {
+  options = Shrink(options);
+  options.trace = true;
+  const SimResult result = Simulate(options);
+  const size_t first = result.trace.size() > 200 ? result.trace.size() - 200 : 0;
+  return absl::StrCat(
+      absl::StrJoin(result.trace.begin() + static_cast<std::ptrdiff_t>(first), result.trace.end(), "\n"),
+      "\n", result.violation, "\nreplay: ", ReplayCommand(options));
+}
+
+TEST_F(Simulation, KeepsEveryPromise) {
+  const uint64_t first = FromEnvironment("LOCKSTEP_SIM_FIRST_SEED", 1);
+  const uint64_t seeds = FromEnvironment("LOCKSTEP_SIM_SEEDS", 3000);
+  SimStats stats;
+  for (uint64_t i = 0; i < seeds; ++i) {
+    SimOptions options;
+    options.seed = first + i;
+    const SimResult result = Simulate(options);
+    stats.Add(result.stats);
+    ASSERT_EQ(result.violation, "") << "seed " << options.seed << "\n" << Explain(options);
+  }
+  std::cout << seeds << " seeds: " << stats.ToString() << "\n";
+  // A simulator that goes nowhere finds nothing.
+  EXPECT_GT(stats.reached_cutover, seeds / 3);
+  EXPECT_GT(stats.held, seeds / 4);
+  EXPECT_LT(stats.cut_keys, seeds / 20);
+}
+
+TEST_F(Simulation, WithoutFaultsNothingFails) {
+  SimOptions options;
+  options.faults = 0;
+  for (options.seed = 1; options.seed <= 50; ++options.seed) {
+    const SimResult result = Simulate(options);
+    ASSERT_EQ(result.violation, "") << "seed " << options.seed;
+    EXPECT_EQ(result.stats.cut_keys, 0u);
+  }
+}
+
+TEST_F(Simulation, ASeedReplaysARunExactly) {
+  SimOptions options;
+  options.trace = true;
+  for (options.seed = 1; options.seed <= 20; ++options.seed) {
+    const SimResult first = Simulate(options);
+    const SimResult second = Simulate(options);
+    ASSERT_EQ(first.stats.events, second.stats.events) << "seed " << options.seed;
+    ASSERT_EQ(first.trace, second.trace) << "seed " << options.seed;
+  }
+}
+
+TEST_F(Simulation, AFailingRunIsShrunk) {
+  SimOptions options;
+  options.broken = Broken::kNoVersionGuard;
+  while (Simulate(options).violation.empty()) ++options.seed;
+  const SimOptions smaller = Shrink(options);
+  EXPECT_FALSE(Simulate(smaller).violation.empty());
+  EXPECT_LE(smaller.operations, options.operations);
+  EXPECT_NE(smaller.faults, options.faults);
+}
+
+TEST(Fibers, UnwindWhenTheyAreCancelled) {
+  FiberPool pool;
+  int steps = 0, unwound = 0;
+  struct Count {
+    int* count;
+    ~Count() { ++*count; }
+  };
+  Fiber* const fiber = pool.New([&] {
+    const Count at_end{&unwound};
+    while (true) {
+      ++steps;
+      Fiber::Suspend();
+    }
+  });
+  fiber->Resume();
+  fiber->Resume();
+  EXPECT_FALSE(fiber->done());
+  fiber->Cancel();
+  EXPECT_TRUE(fiber->done());
+  EXPECT_EQ(steps, 2);
+  EXPECT_EQ(unwound, 1);
+  pool.Release(fiber);
+}
+
+}  // namespace
+}  // namespace lockstep::sim
