@@ -131,13 +131,14 @@ stop_service() {  # stop_service NUMBER
   service_pids[$1]=-
 }
 
-# No instance acts on an older state any more. A backfill that starts earlier could miss the write of one that is still OFF.
+# Every instance is connected, and none acts on an older state any more. A backfill that starts earlier could miss the write of one that is still OFF.
 wait_until_drained() {
   for _ in $(seq 300); do
     lockstep instance list "$migration" -o json | python3 -c '
 import json, sys
 instances = json.load(sys.stdin).get("instances", [])
-sys.exit(0 if len(instances) == '"$instances"' and all(int(i.get("lag", 0)) == 0 for i in instances) else 1)' && return
+sys.exit(0 if len(instances) == '"$instances"' and all(
+    i.get("connected") and int(i.get("lag", 0)) == 0 for i in instances) else 1)' && return
     sleep 0.1
   done
   fail "the instances did not acknowledge within 30 s: $(lockstep instance list "$migration")"

@@ -108,8 +108,11 @@ absl::StatusOr<std::unique_ptr<CitiesService>> CitiesService::Create(const Servi
   client_options.lease_policy = options.lease_policy;
   client_options.lease_ttl = options.lease_ttl;
   client_options.heartbeat_interval = options.lease_ttl / 3;
-  LOCKSTEP_ASSIGN_OR_RETURN(service->client_,
-                            ConnectGrpc({.address = options.address}, std::move(client_options)));
+  client_options.transport = options.transport;
+  if (client_options.transport == nullptr) {
+    LOCKSTEP_ASSIGN_OR_RETURN(client_options.transport, MakeGrpcTransport({.address = options.address}));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(service->client_, Client::Create(std::move(client_options)));
   LOCKSTEP_RETURN_IF_ERROR(service->client_->WaitUntilReady(absl::Now() + absl::Seconds(30)));
   LOCKSTEP_RETURN_IF_ERROR(service->BuildMigrator());
   return service;

@@ -30,6 +30,7 @@ namespace lockstep::examples {
 
 struct ServiceOptions {
   std::string address = "127.0.0.1:7420";  // of lockstepd
+  std::shared_ptr<Transport> transport;    // in place of the one to `address`; null: that one
   std::string instance_id;
   std::string migration = "demo/cities";
   std::string legacy_path;
