@@ -91,6 +91,9 @@ struct Enrolment {
   absl::Time enrolled_at = absl::InfinitePast();
   absl::Duration lease_ttl = kDefaultLeaseTtl;
   LeasePolicy lease_policy = LeasePolicy::kKeepServing;
+  // The lease of a FAIL_WRITES instance ended: it has written nothing by its recorded epochs since, though it
+  // may still read by them. Until its next acknowledgement.
+  bool passed_by = false;
 };
 
 // One comparison that did not match, without raw values. Digests are keyed; see docs/semantics.md, section 6.

@@ -107,6 +107,7 @@ storage::v1::EnrolmentRecord ToRecord(const domain::Enrolment& enrolment) {
   SetTime(enrolment.enrolled_at, out, &storage::v1::EnrolmentRecord::mutable_enrol_time);
   *out.mutable_lease_ttl() = ToProto(enrolment.lease_ttl);
   out.set_lease_policy(ToProto(enrolment.lease_policy));
+  out.set_passed_by(enrolment.passed_by);
   return out;
 }
 
@@ -125,6 +126,7 @@ absl::StatusOr<domain::Enrolment> EnrolmentFromRecord(const storage::v1::Enrolme
   // Records of earlier versions have no lease.
   if (record.has_lease_ttl()) out.lease_ttl = ReadPeriod(record.lease_ttl(), root / "lease_ttl", violations);
   out.lease_policy = ReadEnum(record.lease_policy(), root / "lease_policy", violations);
+  out.passed_by = record.passed_by();
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }

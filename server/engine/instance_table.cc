@@ -108,6 +108,8 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, published);
   enrolment.lease_ttl = request.lease_ttl;
   enrolment.lease_policy = request.lease_policy;
+  // By its claims it only reads: what it writes from now on is by what it is going to be sent.
+  enrolment.passed_by = row.enrolment.passed_by && request.lease_policy == domain::LeasePolicy::kFailWrites;
   const absl::Time now = clock_->Now();
   const bool is_new = row.enrolment.instance_id.empty();
   enrolment.enrolled_at = is_new ? now : row.enrolment.enrolled_at;
@@ -127,7 +129,6 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   row.accept_delays.clear();
   row.last_seen = now;
   row.heard_at = clock_->SinceBoot();
-  row.passed_by = false;
   row.status = {};
   row.last_nack.clear();
   AddToIndex(request.instance_id, row);
@@ -165,8 +166,9 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Acknowledge(
     const auto acknowledged = held.find(migration);
     if (acknowledged != held.end() && acknowledged->second > recorded) raised.push_back(migration);
   }
-  if (raised.empty()) return raised;
+  if (raised.empty() && !row->enrolment.passed_by) return raised;
   RemoveFromIndex(instance_id, *row);
+  row->enrolment.passed_by = false;
   for (const std::string& migration : raised)
     row->enrolment.acknowledged_epochs[migration] = held.at(migration);
   AddToIndex(instance_id, *row);
@@ -256,11 +258,11 @@ InstanceView InstanceTable::ViewOf(absl::string_view migration, const std::strin
   view.enrolled_at = row.enrolment.enrolled_at;
   view.last_seen = row.last_seen;
   view.last_nack = row.last_nack;
-  const bool over = row.passed_by || LeaseOver(row, clock_->SinceBoot());
+  const bool over = LeaseOver(row, clock_->SinceBoot());
   view.lease = over ? LeaseState::kExpired : row.connected ? LeaseState::kLive : LeaseState::kDisconnected;
   view.lease_policy = row.enrolment.lease_policy;
   view.lease_expires_at = row.last_seen + row.enrolment.lease_ttl;
-  view.passed_by = row.passed_by;
+  view.passed_by = row.enrolment.passed_by;
   view.status = row.status;
   view.accepted_epoch = EpochIn(row.accepted_epochs, migration);
   if (const auto delay = row.accept_delays.find(migration); delay != row.accept_delays.end()) {
@@ -300,8 +302,8 @@ std::vector<InstanceView> InstanceTable::ListBelow(absl::string_view migration, 
       for (const std::string& id : at->second) views.push_back(ViewOf(migration, id, rows_.at(id)));
     }
   };
-  add(index->second.writers);
-  if (counted == Counted::kAll) add(index->second.passed_by);
+  if (counted != Counted::kPassedBy) add(index->second.following);
+  if (counted != Counted::kFollowing) add(index->second.passed_by);
   return views;
 }
 
@@ -325,8 +327,8 @@ std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migrati
     if (!by_epoch.empty())
       oldest = std::min(oldest.value_or(by_epoch.begin()->first), by_epoch.begin()->first);
   };
-  look(index->second.writers);
-  if (counted == Counted::kAll) look(index->second.passed_by);
+  if (counted != Counted::kPassedBy) look(index->second.following);
+  if (counted != Counted::kFollowing) look(index->second.passed_by);
   return oldest;
 }
 
@@ -335,7 +337,7 @@ InstanceCounts InstanceTable::Counts() const {
   MutexLock lock(&mutex_);
   const absl::Duration now = clock_->SinceBoot();
   for (const auto& [id, row] : rows_) {
-    const bool over = row.passed_by || LeaseOver(row, now);
+    const bool over = LeaseOver(row, now);
     ++(over ? counts.expired : row.connected ? counts.connected : counts.disconnected);
   }
   return counts;
@@ -345,12 +347,16 @@ void InstanceTable::ExpireLeases() {
   MutexLock lock(&mutex_);
   const absl::Duration now = clock_->SinceBoot();
   for (auto& [id, row] : rows_) {
-    if (row.passed_by || row.enrolment.lease_policy != domain::LeasePolicy::kFailWrites ||
+    const bool connected_or_counted = row.connected || !row.enrolment.passed_by;
+    if (!connected_or_counted || row.enrolment.lease_policy != domain::LeasePolicy::kFailWrites ||
         !LeaseOver(row, now)) {
       continue;
     }
+    // Writes that it acknowledged and that only it can bring to the other side.
+    if (row.status.repairs > 0 || row.status.queued_mirrors > 0) continue;
     RemoveFromIndex(id, row);
-    row.passed_by = true;
+    row.enrolment.passed_by = true;
+    ++row.version;
     row.connected = false;
     row.connection = 0;
     AddToIndex(id, row);
@@ -495,13 +501,14 @@ void InstanceTable::AddToIndex(const std::string& instance_id, const Row& row) {
   }
   for (const auto& [migration, epoch] : row.enrolment.acknowledged_epochs) {
     Index& index = by_migration_[migration];
-    (row.passed_by ? index.passed_by : index.writers)[epoch].insert(instance_id);
+    (row.enrolment.passed_by ? index.passed_by : index.following)[epoch].insert(instance_id);
   }
 }
 
 void InstanceTable::RemoveFromIndex(const std::string& instance_id, const Row& row) {
   for (const auto& [migration, epoch] : row.enrolment.acknowledged_epochs) {
-    auto& by_epoch = row.passed_by ? by_migration_[migration].passed_by : by_migration_[migration].writers;
+    auto& by_epoch =
+        row.enrolment.passed_by ? by_migration_[migration].passed_by : by_migration_[migration].following;
     const auto at = by_epoch.find(epoch);
     if (at == by_epoch.end()) continue;
     at->second.erase(instance_id);

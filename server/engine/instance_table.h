@@ -13,10 +13,10 @@
 //
 // Leases. An instance is live while it is heard of at least once per lease_ttl, by the time since boot; after
 // a restart of the server every enrolment counts as just renewed. A KEEP_SERVING instance goes on counting
-// when its lease is over. A FAIL_WRITES instance writes nothing any more then, and ExpireLeases makes fences
-// pass it by for states in which both sides are written (it may still read the side that was authoritative
-// for it); its connection is cut, so that it counts again, and learns what is published, before it writes
-// again.
+// when its lease is over. A FAIL_WRITES instance writes nothing any more then: ExpireLeases passes it by, and
+// the publish rule says for which states that is enough (publish_rule.h). Its connection is cut, so that it
+// learns what is published before it writes again; it stays passed by until it acknowledges that. One that
+// has said that it owes the other side writes is not passed by.
 #pragma once
 
 #include <cstdint>
@@ -72,8 +72,7 @@ struct InstanceView {
   LeaseState lease = LeaseState::kLive;
   domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
   absl::Time lease_expires_at = absl::InfinitePast();
-  // The lease of a FAIL_WRITES instance is over: it writes nothing.
-  bool passed_by = false;
+  bool passed_by = false;         // as in domain::Enrolment
   domain::InstanceStatus status;  // as it last said
   uint64_t accepted_epoch = 0;    // newest one it has said it acts on; 0 = none over the present connection
   std::optional<absl::Duration> accept_delay;  // since the publish of that epoch
@@ -85,10 +84,11 @@ struct InstanceCounts {
   uint64_t expired = 0;       // of either: not heard of within the lease
 };
 
-// Which instances a publish has to reckon with.
+// Which instances are meant.
 enum class Counted : uint8_t {
   kAll,
-  kWriters,  // without those that are passed by
+  kFollowing,  // those that are not passed by
+  kPassedBy,
 };
 
 // Thread-safe. Lock order: the registry's lock, write_mutex_, mutex_. Only the first two are held through a
@@ -139,8 +139,8 @@ class InstanceTable {
   absl::StatusOr<InstanceView> Find(absl::string_view migration, absl::string_view instance_id) const;
   // Those of List whose recorded epoch is below `epoch`. Costs no more than what it returns.
   std::vector<InstanceView> ListBelow(absl::string_view migration, uint64_t epoch, Counted counted) const;
-  // Those of List that a hold of writes would wait for in vain: not connected, not live, or not at `epoch`
-  // yet. Those that are passed by are left out.
+  // Those of List that a hold of writes would wait for in vain: not connected, not live, passed by, or not at
+  // `epoch` yet.
   std::vector<InstanceView> ListNotFollowing(absl::string_view migration, uint64_t epoch) const;
   // The lowest recorded epoch; nothing when no instance is enrolled for it. Constant time.
   std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration, Counted counted = Counted::kAll) const;
@@ -182,14 +182,13 @@ class InstanceTable {
     absl::flat_hash_map<std::string, absl::Duration> accept_delays;
     absl::Time last_seen = absl::InfinitePast();
     absl::Duration heard_at = absl::ZeroDuration();  // since boot; what the lease counts from
-    bool passed_by = false;
     domain::InstanceStatus status;
     std::string last_nack;
   };
   // The rows of one migration by recorded epoch.
   struct Index {
     std::set<std::string> instances;  // every row enrolled for it
-    std::map<uint64_t, std::set<std::string>> writers;
+    std::map<uint64_t, std::set<std::string>> following;
     std::map<uint64_t, std::set<std::string>> passed_by;
   };
 

@@ -52,9 +52,15 @@ std::string WhyWait(const domain::RoutingState& candidate, const StateHistory& h
   return "";
 }
 
-bool ReadersMayStay(const domain::RoutingState& candidate) {
-  const domain::LadderRow& row = domain::LadderRowOf(candidate.stage);
-  return row.writes_old && row.writes_new;
+uint64_t FirstSafeEpochOfPassedBy(const domain::RoutingState& candidate, const StateHistory& history) {
+  const uint64_t safe = FirstSafeEpoch(candidate, history);
+  if (candidate.stage < domain::Stage::kDualWrite || candidate.stage > domain::Stage::kCanaryRead)
+    return safe;
+  uint64_t since_cutover = history.front().epoch;
+  for (const domain::RoutingState& state : history) {
+    if (state.stage >= domain::Stage::kCutover) since_cutover = state.epoch + 1;
+  }
+  return std::min(safe, since_cutover);
 }
 
 std::vector<FenceWait> FindWaits(const domain::RoutingState& candidate, const LiveStates& live) {

@@ -39,9 +39,11 @@ struct Holder {
 // exactly when its epoch is at least FirstSafeEpoch.
 std::string WhyWait(const domain::RoutingState& candidate, const StateHistory& history, const Holder& holder);
 
-// Whether an instance that writes nothing any more, but may read the side that was authoritative for it, may
-// be passed by: `candidate` goes on writing both sides.
-bool ReadersMayStay(const domain::RoutingState& candidate);
+// The same for an instance that is passed by: its lease is over, so that it writes nothing any more. It may
+// still read the side that was authoritative for it, and it may owe that side's mirror a write. So it stands
+// in the way of nothing as long as the old side has the authority everywhere, then and now, and both sides
+// are written; else it counts as anybody.
+uint64_t FirstSafeEpochOfPassedBy(const domain::RoutingState& candidate, const StateHistory& history);
 
 // What may be acted on now.
 struct LiveStates {

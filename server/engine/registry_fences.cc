@@ -113,16 +113,18 @@ bool Registry::MayPublish(const Entry& entry, const domain::RoutingState& hop) c
   const uint64_t safe = FirstSafeEpoch(hop, history);
   // Whoever enrols or asks next is given the published state, so that one is live in any case.
   if (safe > published) return false;
-  const Counted counted = ReadersMayStay(hop) ? Counted::kWriters : Counted::kAll;
-  if (const auto oldest = instances_->OldestLiveEpoch(name, counted); oldest && *oldest < safe) return false;
+  if (const auto oldest = instances_->OldestLiveEpoch(name, Counted::kFollowing); oldest && *oldest < safe) {
+    return false;
+  }
+  if (const auto oldest = instances_->OldestLiveEpoch(name, Counted::kPassedBy);
+      oldest && *oldest < FirstSafeEpochOfPassedBy(hop, history)) {
+    return false;
+  }
   for (const Holder& holder : RemoteHolders(entry)) {
     if (!WhyWait(hop, history, holder).empty()) return false;
   }
   if (!domain::BeginsToHold(history.back(), hop)) return true;
-  if (const auto oldest = instances_->OldestLiveEpoch(name, Counted::kWriters);
-      oldest && *oldest < published) {
-    return false;
-  }
+  if (const auto oldest = instances_->OldestLiveEpoch(name); oldest && *oldest < published) return false;
   return instances_->ListNotFollowing(name, published).empty();
 }
 
@@ -132,13 +134,17 @@ std::vector<FenceWait> Registry::WaitsFor(const Entry& entry, const domain::Rout
   const absl::Time since = std::max(migration.pending_since, migration.published_at);
   const StateHistory history = HistoryOf(entry);
   const uint64_t safe = FirstSafeEpoch(hop, history);
-  const Counted counted = ReadersMayStay(hop) ? Counted::kWriters : Counted::kAll;
   std::vector<FenceWait> waits;
-  for (const InstanceView& instance : instances_->ListBelow(migration.name, safe, counted)) {
-    const Holder holder{instance.instance_id, instance.service, instance.acknowledged_epoch, false};
-    waits.push_back(WaitForInstance(instance, WhyWait(hop, history, holder), since, now));
-    if (waits.size() == kMaxExplainedWaits) return waits;
-  }
+  const auto add = [&](Counted counted, uint64_t first_safe) {
+    for (const InstanceView& instance : instances_->ListBelow(migration.name, first_safe, counted)) {
+      if (waits.size() == kMaxExplainedWaits) return;
+      const Holder holder{instance.instance_id, instance.service, instance.acknowledged_epoch, false};
+      waits.push_back(WaitForInstance(instance, WhyWait(hop, history, holder), since, now));
+    }
+  };
+  add(Counted::kFollowing, safe);
+  add(Counted::kPassedBy, FirstSafeEpochOfPassedBy(hop, history));
+  if (waits.size() == kMaxExplainedWaits) return waits;
   for (const Holder& holder : RemoteHolders(entry)) {
     FenceWait wait;
     wait.instance_id = holder.instance_id;

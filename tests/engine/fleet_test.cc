@@ -308,6 +308,8 @@ TEST_F(FleetTest, WhatTheEndOfALeaseIsEnoughFor) {
   const LeaseCase cases[] = {
       {"an instance that goes on writing", kKeep, Stage::kDualWrite, false},
       {"one that writes no more", kFail, Stage::kDualWrite, true},
+      {"one that may owe the new side a write, before that one has the authority", kFail, Stage::kCanaryRead,
+       false},
       {"one that may still read the old side, before that side gets no writes", kFail, Stage::kCutover,
        false},
   };
@@ -319,8 +321,10 @@ TEST_F(FleetTest, WhatTheEndOfALeaseIsEnoughFor) {
     const auto published = [&] { return Now(name).migration->published; };
     const auto advance = [&] { ASSERT_TRUE(Do(CommandKind::kAdvance, By("user:ann"), true, 0, name).ok()); };
     ASSERT_TRUE(Do(CommandKind::kStart, By("user:ann"), false, 0, name).ok());
-    while (published().stage < c.from || (c.from == Stage::kCutover && published().write_weight < 100000))
+    while (published().stage < c.from || (c.from == Stage::kCanaryRead && published().read_weight < 100000) ||
+           (c.from == Stage::kCutover && published().write_weight < 100000)) {
       advance();
+    }
     EnrolRequest request = RequestOf("a", {}, "cities", {name});
     // As if it had been there since the epoch before.
     request.held = {{name, published().epoch - 1}};
@@ -341,6 +345,45 @@ TEST_F(FleetTest, WhatTheEndOfALeaseIsEnoughFor) {
     ASSERT_TRUE(streams_.at("a").session->OnLeave().ok() || c.policy == kFail);
     streams_.clear();
   }
+}
+
+// Back, it writes by what it is sent only: what it claims is of its reads, and a rollback need not wait for
+// those.
+TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
+  Create();
+  EnrolRequest request = RequestOf("a");
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  Advance();
+  Tick(absl::Seconds(16));
+  Advance();
+  ASSERT_EQ(Where(), "CANARY_READ");
+  Restart();
+  Tick(absl::Seconds(6));  // remote decisions of before the restart have ended
+  request = RequestOf("a", {{kName, 1}});
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName), 1u);
+  ASSERT_TRUE(Do(CommandKind::kRollback).ok());
+  EXPECT_EQ(Where(), "SHADOW_READ");
+  AckAll();
+  EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName, Counted::kPassedBy), std::nullopt);
+}
+
+TEST_F(FleetTest, OneThatOwesTheOtherSideWritesIsNotPassedBy) {
+  Create();
+  EnrolRequest request = RequestOf("a");
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  Advance();
+  domain::InstanceStatus status;
+  status.repairs = 1;
+  ASSERT_TRUE(streams_.at("a").session->OnHeartbeat(0, status).ok());
+  Tick(absl::Seconds(16));
+  EXPECT_EQ(Where(), "DUAL_WRITE pending");
+  EXPECT_THAT(Now().waiting[0].pinned_by, HasSubstr("1 repair"));
 }
 
 TEST_F(FleetTest, ARestartRenewsEveryLease) {

@@ -21,13 +21,6 @@ EpochRef HeldBy(const Instance& instance) {
   return instance.pinned != 0 ? std::min(instance.pinned, instance.in_force) : instance.in_force;
 }
 
-// What the server counts for the publish of `candidate`, 0 = nothing.
-EpochRef Counted(const World& world, const Rules& rules, size_t i, StateId candidate) {
-  const bool passed_by = i == kB && world.lease.passed_by != 0 &&
-                         (!rules.readers_are_counted || engine::ReadersMayStay(States()[candidate]));
-  return passed_by ? EpochRef{0} : world.instances[i].recorded;
-}
-
 // Whether it writes, if something asks it to.
 bool MayAct(const World& world, Faults faults, size_t i) {
   return world.instances[i].up != 0 && (i == kA || faults == Faults::kDisk || world.lease.client_left > 0);
@@ -36,11 +29,13 @@ bool MayAct(const World& world, Faults faults, size_t i) {
 // Whether the production rule lets `candidate` be published now.
 bool RuleAllows(const World& world, const Rules& rules, StateId candidate) {
   using Key = std::pair<std::pair<StateId, uint8_t>,
-                        std::pair<std::array<StateId, kMaxHistory>, std::pair<EpochRef, EpochRef>>>;
+                        std::pair<std::array<StateId, kMaxHistory>, std::array<EpochRef, 3>>>;
   static auto* const answers = new std::map<Key, bool>();
-  const EpochRef a = Counted(world, rules, kA, candidate);
-  const EpochRef b = Counted(world, rules, kB, candidate);
-  const Key key{{candidate, world.length}, {world.history, {a, b}}};
+  const EpochRef a = world.instances[kA].recorded;
+  // Passed by: for nothing at all, if the rule is broken.
+  const bool passed_by = world.lease.passed_by != 0;
+  const EpochRef b = passed_by && !rules.readers_are_counted ? EpochRef{0} : world.instances[kB].recorded;
+  const Key key{{candidate, world.length}, {world.history, {a, b, EpochRef{passed_by}}}};
   const auto [it, inserted] = answers->try_emplace(key, false);
   if (!inserted) return it->second;
   engine::LiveStates live;
@@ -50,7 +45,9 @@ bool RuleAllows(const World& world, const Rules& rules, StateId candidate) {
     live.history.push_back(std::move(state));
   }
   if (a != 0) live.holders.push_back({.instance_id = "a", .service = "s", .epoch = a});
-  if (b != 0) live.holders.push_back({.instance_id = "b", .service = "s", .epoch = b});
+  const bool b_counts =
+      b != 0 && !(passed_by && b >= engine::FirstSafeEpochOfPassedBy(States()[candidate], live.history));
+  if (b_counts) live.holders.push_back({.instance_id = "b", .service = "s", .epoch = b});
   it->second = engine::FindWaits(States()[candidate], live).empty();
   return it->second;
 }
@@ -152,7 +149,8 @@ class Expansion {
   bool EverybodyFollows() const {
     for (size_t i = 0; i < 2; ++i) {
       const Instance& instance = from_.instances[i];
-      if (instance.recorded == 0 || (i == kB && from_.lease.passed_by != 0)) continue;
+      if (instance.recorded == 0) continue;
+      if (i == kB && from_.lease.passed_by != 0) return false;
       if (instance.connected == 0 || instance.recorded != Newest(from_)) return false;
       if (i == kB && faults_ == Faults::kLease && from_.lease.server_left == 0) return false;
     }

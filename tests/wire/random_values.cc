@@ -257,6 +257,7 @@ domain::Enrolment RandomValues::Enrolment() {
   out.enrolled_at = Time();
   out.lease_ttl = domain::kMinLeaseTtl + absl::Milliseconds(prng_.Below(599'000));
   out.lease_policy = Pick(domain::LeasePolicy::kFailWrites);
+  out.passed_by = Coin();
   return out;
 }
 
