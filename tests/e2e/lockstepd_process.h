@@ -38,7 +38,7 @@ class Lockstepd {
 
   uint16_t grpc_port() const { return grpc_port_; }
   uint16_t http_port() const { return http_port_; }
-  std::string address() const;
+  std::string address() const;  // on loopback
   const std::string& data_dir() const { return data_dir_; }
   // Everything that all of its processes have written.
   std::string Output() const { return ReadFileOrEmpty(output_path_); }
