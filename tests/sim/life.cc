@@ -54,14 +54,20 @@ void Life::End(bool journal_survives) {
   for (auto& [id, apply] : std::exchange(in_flight_, {})) {
     if (process_->prng_.Below(2) == 0) apply();
   }
+  std::vector<Debt>& debts = process_->debts_;
   for (const auto& [id, op] : ops_) {
     const domain::RoutingState* const state = commons_->oracle.StateOf(op->epoch);
-    if (op->version == 0 || journal_survives || state == nullptr) continue;
+    if (op->version == 0 || state == nullptr) continue;
     const domain::LadderRow& row = domain::LadderRowOf(state->stage);
     const domain::Side mirror =
         *op->authoritative == domain::Side::kOld ? domain::Side::kNew : domain::Side::kOld;
-    const bool mirrors = row.writes_old && row.writes_new;
-    if (mirrors && commons_->store(mirror).Get(op->key).version < op->version) commons_->oracle.Cut(op->key);
+    if (row.writes_old && row.writes_new) debts.push_back({op->key, op->version, mirror});
+  }
+  std::erase_if(debts, [this](const Debt& debt) {
+    return commons_->store(debt.mirror).Get(debt.key).version >= debt.version;
+  });
+  if (!journal_survives) {
+    for (const Debt& debt : std::exchange(debts, {})) commons_->oracle.Cut(debt.key);
   }
   alive_ = false;
   for (auto& [fiber, read] : std::exchange(fibers_, {})) {

@@ -61,8 +61,9 @@ class SimStream final : public Stream {
 std::unique_ptr<Stream> SimTransport::OpenStream(const StreamEnrolment& enrolment,
                                                  std::shared_ptr<StreamHandler> handler) {
   StreamEnrolment said = enrolment;
-  if (broken_ == Broken::kForgetsHeld) said.held.clear();
-  return std::make_unique<SimStream>(network_, network_->Open(client_, said, std::move(handler)), broken_);
+  if (broken_ == Broken::kClaimsTooMuch && last_ != nullptr) said.held = last_->newest;
+  last_ = network_->Open(client_, said, std::move(handler));
+  return std::make_unique<SimStream>(network_, last_, broken_);
 }
 
 void SimTransport::ReportComparisons(const domain::TelemetryBatch&, ReportDone done) {

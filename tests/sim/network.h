@@ -105,6 +105,7 @@ class SimTransport final : public Transport {
   Network* const network_;
   const std::shared_ptr<NetworkClient> client_;
   const Broken broken_;
+  ConnectionPtr last_;
 };
 
 }  // namespace lockstep::sim

@@ -17,6 +17,7 @@ class Operator {
   Operator(Commons* commons, Server* server, std::vector<std::unique_ptr<Process>>* processes, Prng prng)
       : commons_(commons), server_(server), processes_(processes), prng_(std::move(prng)) {
     changes_mind_ = 3 + prng_.Below(25);
+    goes_on_ = prng_.Below(3) == 0;
   }
 
   // Makes the migration. Before any process starts.
@@ -44,6 +45,7 @@ class Operator {
   std::vector<std::unique_ptr<Process>>* const processes_;
   Prng prng_;
   bool resting_ = false;
+  bool goes_on_ = false;         // past the point of no return
   uint64_t changes_mind_ = 0;    // instead of going on: of 100 turns
   uint64_t backfill_begun_ = 0;  // generations
   uint64_t backfilled_ = 0;

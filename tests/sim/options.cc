@@ -27,7 +27,7 @@ constexpr std::pair<Broken, absl::string_view> kBrokenNames[] = {
     {Broken::kNothing, "nothing"},
     {Broken::kNoFence, "no-fence"},
     {Broken::kAckBeforeDrain, "ack-before-drain"},
-    {Broken::kForgetsHeld, "forgets-held"},
+    {Broken::kClaimsTooMuch, "claims-too-much"},
     {Broken::kNoVersionGuard, "no-version-guard"},
     {Broken::kMirrorLies, "mirror-lies"},
     {Broken::kSlowLeaseClock, "slow-lease-clock"},

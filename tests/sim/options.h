@@ -39,7 +39,7 @@ enum class Broken : uint8_t {
   kNothing,
   kNoFence,              // the server takes a state that it has sent for acknowledged
   kAckBeforeDrain,       // an instance acknowledges what it accepts, whatever is under way
-  kForgetsHeld,          // a reconnect claims to hold nothing
+  kClaimsTooMuch,        // a reconnect claims to hold nothing
   kNoVersionGuard,       // mirror writes apply whatever is there
   kMirrorLies,           // mirror writes are confirmed before they are applied
   kSlowLeaseClock,       // an instance's clock runs slower than the margin allows for
@@ -59,7 +59,7 @@ enum class Broken : uint8_t {
 };
 
 inline constexpr std::array<Broken, 19> kAllBroken = {
-    Broken::kNoFence,           Broken::kAckBeforeDrain, Broken::kForgetsHeld,
+    Broken::kNoFence,           Broken::kAckBeforeDrain, Broken::kClaimsTooMuch,
     Broken::kNoVersionGuard,    Broken::kMirrorLies,     Broken::kSlowLeaseClock,
     Broken::kIgnoresDeadlines,  Broken::kStorageLies,    Broken::kJournalLost,
     Broken::kSharedId,          Broken::kEvictsLive,     Broken::kServerLosesCommits,

@@ -72,6 +72,8 @@ void Oracle::OnUnknownCommand() { granted_ = domain::StateOfStage(Stage::kComple
 void Oracle::OnPublished(const RoutingState& now) {
   if (published_.has_value() && published_->epoch == now.epoch) return;
   ++stats_->publishes;
+  if (now.stage >= Stage::kCutover) stats_->reached_cutover = 1;
+  if (now.stage >= Stage::kNewOnly) stats_->reached_new_only = 1;
   if (domain::HoldsWrites(now)) ++stats_->slices;
   if (published_.has_value()) {
     const RoutingState& before = *published_;

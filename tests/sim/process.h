@@ -53,6 +53,13 @@ struct ProcessConfig {
 
 class Life;
 
+// What a mirror does not have when a process crashes.
+struct Debt {
+  Key key = 0;
+  Version version = 0;
+  domain::Side mirror = domain::Side::kNew;
+};
+
 class Process {
  public:
   Process(Commons* commons, Network* network, ProcessConfig config, Prng prng);
@@ -92,6 +99,7 @@ class Process {
   bool paused_ = false;
   std::vector<std::function<void()>> deferred_;  // what came while it stood still
   std::set<std::string> ghosts_;
+  std::vector<Debt> debts_;          // of earlier lives, which the journal remembers
   std::map<Key, ReadToken> tokens_;  // of its own latest acknowledged writes
 };
 

@@ -30,6 +30,7 @@ class World {
                                        [this](std::string line) { commons_.Trace(std::move(line)); });
     network_->Attach(server_.get());
     MakeProcesses();
+    trouble_ = 150 + prng_.Below(1500);
     operator_ = std::make_unique<Operator>(&commons_, server_.get(), &processes_, Fork());
   }
   ~World() {
@@ -147,7 +148,7 @@ class World {
       case Fault::kDrift:
         break;  // always there, not at moments
     }
-    commons_.scheduler.After(absl::Milliseconds(100 + prng_.Below(1500)), [this] { Trouble(); });
+    commons_.scheduler.After(absl::Milliseconds(50 + prng_.Below(trouble_)), [this] { Trouble(); });
   }
 
   absl::Duration AWhile() {
@@ -208,8 +209,6 @@ class World {
     const absl::StatusOr<engine::MigrationView> view = server_->engine().registry().Get(kMigration);
     if (!view.ok()) return;
     const domain::RoutingState& published = view->migration->published;
-    commons_.stats.reached_cutover += published.stage >= domain::Stage::kCutover ? 1 : 0;
-    commons_.stats.reached_new_only += published.stage >= domain::Stage::kNewOnly ? 1 : 0;
     commons_.oracle.CheckStores(commons_.store(domain::Side::kOld), commons_.store(domain::Side::kNew),
                                 published, operator_->Backfilled(published));
   }
@@ -243,6 +242,7 @@ class World {
   std::unique_ptr<Server> server_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::unique_ptr<Operator> operator_;
+  uint64_t trouble_ = 0;  // the longest time between faults, in ms
   int operations_ = 0;
   int64_t last_value_ = 0;
 };
