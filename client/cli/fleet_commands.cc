@@ -65,8 +65,13 @@ ExitCode Evict(Session& session, const EvictArgs& args) {
   request.mutable_change()->set_validate_only(true);
   // Asked first, so that whoever confirms knows what is being risked.
   const auto checked = session.connection().Call(&Migrations::EvictInstance, request);
-  if (!checked.ok()) return session.Fail(checked.status());
   const std::string short_name = domain::ShortMigrationName(*name);
+  if (!checked.ok()) {
+    return session.Fail(checked.status(),
+                        absl::IsNotFound(checked.status())
+                            ? absl::StrCat("`lockstep instance list ", short_name, "` shows who is enrolled")
+                            : "");
+  }
   ReportRisks(session, args, *checked);
   const auto print = [&](const v1::EvictInstanceResponse& response) {
     session.Print(response, args.instance_id,

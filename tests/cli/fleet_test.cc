@@ -121,6 +121,7 @@ TEST_F(FleetTest, EvictOfWhatRisksNothingAndOfWhatIsNotThere) {
   EXPECT_EQ(Run({"instance", "evict", "demo/cities", "cities-9", "--reason", "r", "--yes"}),
             ExitCode::kError);
   EXPECT_THAT(err_, HasSubstr("error: no instance cities-9 is enrolled"));
+  EXPECT_THAT(err_, HasSubstr("hint: `lockstep instance list demo/cities` shows who is enrolled"));
   EXPECT_EQ(server_.calls().back(), "CheckEviction");
 }
 
