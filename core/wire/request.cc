@@ -31,26 +31,28 @@ bool IsUuid4(absl::string_view text) {
   return true;
 }
 
-MutationOptions ReadOptions(const v1::StateChange& change, const FieldPath& path, Violations& violations) {
-  MutationOptions options;
-  options.expected_version = ReadEtag(change.etag(), path / "etag", violations);
-  options.request_id = ReadRequestId(change.request_id(), path / "request_id", violations);
-  options.validate_only = change.validate_only();
-  options.reason = change.reason();
-  CheckBytes(path / "reason", options.reason.size(), {.max = kMaxReasonBytes}, violations);
-  return options;
+// What every request with a StateChange has.
+template <typename Request, typename Out>
+void ReadNameAndOptions(const Request& request, Violations& violations, Out* out) {
+  const FieldPath root;
+  const FieldPath change = root / "change";
+  CheckMigrationName(root / "name", request.name(), violations);
+  out->name = request.name();
+  MutationOptions& options = out->options;
+  options.expected_version = ReadEtag(request.change().etag(), change / "etag", violations);
+  options.request_id = ReadRequestId(request.change().request_id(), change / "request_id", violations);
+  options.validate_only = request.change().validate_only();
+  options.reason = request.change().reason();
+  CheckBytes(change / "reason", options.reason.size(), {.max = kMaxReasonBytes}, violations);
 }
 
 template <typename Request>
 absl::StatusOr<StateChangeRequest> ReadStateChange(const Request& request, domain::CommandKind kind) {
   Violations violations;
-  const FieldPath root;
   StateChangeRequest out;
-  CheckMigrationName(root / "name", request.name(), violations);
-  out.name = request.name();
+  ReadNameAndOptions(request, violations, &out);
   out.command.kind = kind;
   out.command.reason = request.change().reason();
-  out.options = ReadOptions(request.change(), root / "change", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
@@ -114,24 +116,20 @@ absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::SetMigrationWe
 
 absl::StatusOr<EvictRequest> EvictFromProto(const v1::EvictInstanceRequest& request) {
   Violations violations;
-  const FieldPath root;
   EvictRequest out;
-  CheckMigrationName(root / "name", request.name(), violations);
-  out.name = request.name();
-  if (request.instance_id().empty()) violations.Add(root / "instance_id", "is empty; name the instance");
+  ReadNameAndOptions(request, violations, &out);
+  if (request.instance_id().empty()) {
+    violations.Add(FieldPath() / "instance_id", "is empty; name the instance");
+  }
   out.instance_id = request.instance_id();
-  out.options = ReadOptions(request.change(), root / "change", violations);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }
 
 absl::StatusOr<DrillRequest> DrillFromProto(const v1::DrillRollbackRequest& request) {
   Violations violations;
-  const FieldPath root;
   DrillRequest out;
-  CheckMigrationName(root / "name", request.name(), violations);
-  out.name = request.name();
-  out.options = ReadOptions(request.change(), root / "change", violations);
+  ReadNameAndOptions(request, violations, &out);
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }

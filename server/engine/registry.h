@@ -306,6 +306,8 @@ class Registry {
   void DropDrained(const Entry& before, domain::Migration* after) const;
 
   // What the funnel is fed with.
+  // One that changes nothing yet, as of now.
+  Change ChangeFrom(const EntryPtr& before, absl::string_view actor) const;
   Change TransitionChange(const EntryPtr& before, const domain::Transition& transition,
                           absl::string_view actor, absl::Time now) const;
   absl::StatusOr<Change> UpdateChange(const EntryPtr& before, const MigrationUpdate& update,

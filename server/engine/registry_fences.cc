@@ -213,12 +213,7 @@ absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
     const domain::Migration& migration = *before->migration;
     if (!migration.pending) return absl::OkStatus();
-    Change change;
-    change.name = std::string(name);
-    change.before = before;
-    change.after = migration;
-    change.time = clock_->Now();
-    change.actor = kFencePrincipal;
+    Change change = ChangeFrom(before, kFencePrincipal);
     RouteTo(*before, *migration.pending, change.time, &change.after);
     if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
     if (change.after.pending) {
@@ -248,12 +243,7 @@ absl::Status Registry::ReleaseOverdue(absl::string_view name, WakeList* wake) {
   domain::RoutingState released = domain::Released(migration.published, domain::Side::kOld);
   if (!MayPublish(*before, released)) released = domain::Released(migration.published, domain::Side::kNew);
   if (!MayPublish(*before, released)) return absl::OkStatus();
-  Change change;
-  change.name = std::string(name);
-  change.before = before;
-  change.after = migration;
-  change.time = clock_->Now();
-  change.actor = kFencePrincipal;
+  Change change = ChangeFrom(before, kFencePrincipal);
   change.action = kActionRelease;
   std::string whom = "an instance";
   if (migration.pending) {

@@ -107,16 +107,11 @@ absl::StatusOr<Eviction> Registry::Evict(absl::string_view name, const std::stri
       return eviction;
     }
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindForChange(name, context.etag));
-    if (absl::StripAsciiWhitespace(context.reason).empty() && !context.validate_only) return ReasonRequired();
+    if (absl::StripAsciiWhitespace(context.reason).empty()) return ReasonRequired();
     Eviction eviction;
     LOCKSTEP_ASSIGN_OR_RETURN(eviction.instance, instances_->Find(name, instance_id));
     eviction.risks = RisksOfEvicting(*before, eviction.instance);
-    Change change;
-    change.name = std::string(name);
-    change.before = before;
-    change.after = *before->migration;
-    change.time = clock_->Now();
-    change.actor = context.principal.name;
+    Change change = ChangeFrom(before, context.principal.name);
     change.action = change.method = "evict";
     change.reason =
         absl::StrCat("instance '", instance_id, "' of '", eviction.instance.service, "' at epoch ",
@@ -151,12 +146,7 @@ absl::StatusOr<MigrationView> Registry::Drill(absl::string_view name, const Muta
                             .field_violations = {},
                             .precondition_violations = {{"FENCE_WAITS", std::string(name), why}}});
     }
-    Change change;
-    change.name = std::string(name);
-    change.before = before;
-    change.after = *before->migration;
-    change.time = clock_->Now();
-    change.actor = context.principal.name;
+    Change change = ChangeFrom(before, context.principal.name);
     change.action = kActionDrill;
     change.method = kActionDrill;
     change.reason =

@@ -64,14 +64,20 @@ bool Registry::IsUrgent(const Change& change) {
          after.read_weight < before.read_weight || after.write_weight < before.write_weight;
 }
 
-Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain::Transition& transition,
-                                            absl::string_view actor, absl::Time now) const {
+Registry::Change Registry::ChangeFrom(const EntryPtr& before, absl::string_view actor) const {
   Change change;
   change.name = before->migration->name;
   change.before = before;
   change.after = *before->migration;
-  change.time = now;
+  change.time = clock_->Now();
   change.actor = std::string(actor);
+  return change;
+}
+
+Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain::Transition& transition,
+                                            absl::string_view actor, absl::Time now) const {
+  Change change = ChangeFrom(before, actor);
+  change.time = now;
   change.action = transition.action;
   change.reason = transition.reason;
   change.evidence = transition.evidence;

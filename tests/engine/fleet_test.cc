@@ -47,6 +47,13 @@ class FleetTest : public EngineTest {
       Settle();
     }
   }
+  void WalkToAllReads() {
+    WalkTo(Stage::kCanaryRead);
+    while (Published().read_weight < 100000) {
+      Advance();
+      Settle();
+    }
+  }
   void Tick(absl::Duration duration) {
     clock_.Advance(duration);
     EXPECT_TRUE(engine_->Tick().ok());
@@ -68,11 +75,7 @@ TEST_F(FleetTest, AuthorityMovesSliceBySliceAndBack) {
   Create(kName, PlanToComplete());
   Enrol("a");
   Enrol("b");
-  WalkTo(Stage::kCanaryRead);
-  while (Published().read_weight < 100000) {
-    Advance();
-    Settle();
-  }
+  WalkToAllReads();
   // To 8 % in slices of 5 %: a hold, the move, a hold, the move; each needs both instances.
   Advance();
   EXPECT_EQ(Where(), "CUTOVER 0/5000 pending");
@@ -132,11 +135,7 @@ TEST_F(FleetTest, NoWritesAreHeldForAnInstanceThatDoesNotFollow) {
   Create(kName, PlanToComplete());
   Enrol("a");
   Enrol("b");
-  WalkTo(Stage::kCanaryRead);
-  while (Published().read_weight < 100000) {
-    Advance();
-    Settle();
-  }
+  WalkToAllReads();
   streams_.at("b").session.reset();  // as after a crash
   const uint64_t epoch = Published().epoch;
   Advance();
