@@ -66,6 +66,10 @@ void Operator::Turn() {
   if (!view.ok()) return;
   EvictGhosts();
   Backfill(*view->migration);
+  if (!resting_ && commons_->options.broken == Broken::kEvictsLive && prng_.Below(4) == 0) {
+    const Process& process = *(*processes_)[prng_.Below(processes_->size())];
+    if (process.running()) Evict(process.instance_id());
+  }
   if (!resting_) Decide(*view->migration);
   server_->Look();
 }
@@ -102,9 +106,6 @@ void Operator::Decide(const domain::Migration& migration) {
     default:
       break;
   }
-  if (commons_->options.broken != Broken::kEvictsLive) return;
-  const Process& process = *(*processes_)[prng_.Below(processes_->size())];
-  if (process.running()) Evict(process.instance_id());
 }
 
 void Operator::Command(CommandKind kind, const domain::Migration& before, uint32_t weight) {
@@ -132,11 +133,13 @@ void Operator::Command(CommandKind kind, const domain::Migration& before, uint32
   const bool rolls_back =
       kind == CommandKind::kRollback && stage > Stage::kDualWrite && stage <= Stage::kCanaryRead;
   if (kind == CommandKind::kRollback) ++commons_->stats.rollbacks;
-  // An instance that fails writes and has come back after others went on without it is behind for a moment;
-  // and after a restart of the server it is not known who was told what by unary calls.
+  // A journal that lost its end with the machine has entries open again that were done, and holds their
+  // epochs. An instance that fails writes and has come back after others went on without it is behind for a
+  // moment; and after a restart of the server it is not known who was told what by unary calls.
   const bool returning =
       std::all_of(after->waiting.begin(), after->waiting.end(), [&](const engine::FenceWait& wait) {
-        if (wait.instance_id == "remote decisions") return true;
+        if (wait.instance_id == "remote decisions" || commons_->options.Has(Fault::kMachineCrash))
+          return true;
         const auto instance = server_->engine().instances().Find(kMigration, wait.instance_id);
         return instance.ok() && instance->lease_policy == domain::LeasePolicy::kFailWrites;
       });
@@ -170,7 +173,8 @@ bool Operator::EverybodyIsAt(const domain::RoutingState& published) const {
   if (commons_->options.broken == Broken::kBackfillBeforeFence) return true;
   const auto instances = server_->engine().instances().List(kMigration);
   return std::all_of(instances.begin(), instances.end(), [&](const engine::InstanceView& instance) {
-    return instance.acknowledged_epoch >= published.epoch;
+    // One that writes nothing any more since its lease ended, and had no mirrors at OFF, is not waited for.
+    return instance.passed_by || instance.acknowledged_epoch >= published.epoch;
   });
 }
 

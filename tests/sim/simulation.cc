@@ -43,13 +43,20 @@ class World {
   SimResult Run() {
     server_->Start();
     operator_->Create();
-    operator_->Begin();
+    commons_.scheduler.After(absl::Milliseconds(1000 + prng_.Below(5000)), [this] { operator_->Begin(); });
     for (const auto& process : processes_) {
       commons_.scheduler.After(absl::Milliseconds(400 + prng_.Below(3000)),
                                [p = process.get()] { p->Start(); });
     }
     commons_.scheduler.After(absl::Seconds(2), [this] { Load(); });
     commons_.scheduler.After(absl::Seconds(2), [this] { Trouble(); });
+    // Somebody who misses the first steps altogether.
+    if (commons_.Has(Fault::kPartition) && Chance(3)) {
+      const int process = static_cast<int>(prng_.Below(processes_.size()));
+      commons_.scheduler.After(absl::Milliseconds(3000 + prng_.Below(3000)), [this, process] {
+        Partition(process, absl::Milliseconds(4000 + prng_.Below(12000)));
+      });
+    }
     while (Fine() && operations_ < commons_.options.operations && commons_.scheduler.now() < kLongestRun) {
       commons_.scheduler.RunNext(kLongestRun);
     }
@@ -122,7 +129,7 @@ class World {
         if (commons_.Has(fault)) network_->BreakOne(/*half_open=*/Chance(3));
         break;
       case Fault::kPartition:
-        if (commons_.Has(fault)) Partition(static_cast<int>(prng_.Below(processes_.size())));
+        if (commons_.Has(fault)) Partition(static_cast<int>(prng_.Below(processes_.size())), AWhile());
         break;
       case Fault::kCrash:
       case Fault::kMachineCrash:
@@ -156,10 +163,10 @@ class World {
     return absl::Milliseconds(Chance(3) ? prng_.Below(9000) : prng_.Below(1200));
   }
 
-  void Partition(int process) {
+  void Partition(int process, absl::Duration duration) {
     commons_.Trace(absl::StrCat("process ", process, " is cut off"));
     network_->SetPartitioned(process, true);
-    commons_.scheduler.After(AWhile(), [this, process] { network_->SetPartitioned(process, false); });
+    commons_.scheduler.After(duration, [this, process] { network_->SetPartitioned(process, false); });
   }
 
   void CrashFor(Process& process, bool machine) {
