@@ -5,9 +5,10 @@
 #   tests/run.sh PART...             only these parts
 #   tests/run.sh crash --count N     the kill loops, N kills each
 #   tests/run.sh gate --full         the gate's error rates and speed, with all the runs that its bar asks for
+#   tests/run.sh sim --seeds N       the simulator over N seeds, from --first-seed S (default 1); 100,000 take half an hour
 #   tests/run.sh --list              the parts
 #
-# Options: --count N (crash), --full (gate), --jobs N (default: all cores), --no-setup (skip deploy/setup.sh)
+# Options: --count N (crash), --full (gate), --seeds N and --first-seed S (sim), --jobs N (default: all cores), --no-setup (skip deploy/setup.sh)
 # Build trees are kept in build/, so that a second run is quick.
 set -euo pipefail
 
@@ -19,6 +20,7 @@ declare -A about=(
   [unit]="unit tests (gcc)"
   [gate]="the gate's error rates and speed against their bar, beside peers' rules (release build)"
   [integration]="whole processes on loopback (gcc)"
+  [sim]="simulated fleets under faults, broken rules that must be noticed, and the fence's model (gcc)"
   [crash]="kill loops: no acknowledged change or count is lost or doubled (gcc)"
   [bench-smoke]="every benchmark runs, briefly (release build)"
   [clang]="clang's thread-safety analysis over everything, as errors"
@@ -27,17 +29,19 @@ declare -A about=(
   [asan]="unit and integration tests under AddressSanitizer"
   [tidy]="clang-tidy over core, server and client (slow; not part of CI)"
 )
-all=(lint unit gate integration crash tsan)
+all=(lint unit gate sim integration crash tsan)
 more=(bench-smoke clang ubsan asan tidy)  # by name
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 
-parts=() count=100 full='' jobs=$(nproc) setup=yes
+parts=() count=100 full='' seeds='' first_seed=1 jobs=$(nproc) setup=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --list) for part in "${all[@]}" "${more[@]}"; do printf '%-12s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --count) count=${2:?--count takes a number}; shift ;;
     --full) full=--full ;;
+    --seeds) seeds=${2:?--seeds takes a number}; shift ;;
+    --first-seed) first_seed=${2:?--first-seed takes a number}; shift ;;
     --jobs) jobs=${2:?--jobs takes a number}; shift ;;
     --no-setup) setup=no ;;
     -h|--help) usage; exit 0 ;;
@@ -46,7 +50,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-for number in "$count" "$jobs"; do
+for number in "$count" "$jobs" "${seeds:-1}" "$first_seed"; do
   case $number in ''|*[!0-9]*|0) echo "tests/run.sh: '$number' is not a positive number" >&2; exit 2 ;; esac
 done
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
@@ -76,6 +80,22 @@ part_lint() {
 }
 part_unit() { build dev; run_ctest dev '^unit$'; }
 part_gate() { build release gate_bar; build/release/tests/gate/gate_bar --threads "$jobs" $full; }
+part_sim() {
+  if [ -z "$seeds" ]; then
+    build dev simulation_test fence_model_test
+    run_ctest dev '^sim$'
+    return
+  fi
+  build release lockstep_sim
+  # One process for each job, each with a part of the seeds.
+  local each=$(((seeds + jobs - 1) / jobs)) job pids=() failed=0
+  for ((job = 0; job < jobs; ++job)); do
+    build/release/tests/sim/lockstep_sim --first-seed $((first_seed + job * each)) --seeds "$each" &
+    pids+=($!)
+  done
+  for job in "${pids[@]}"; do wait "$job" || failed=1; done
+  [ "$failed" -eq 0 ]
+}
 part_integration() { build dev; run_ctest dev '^integration$' -j 1; }
 part_crash() { build dev; LOCKSTEP_CRASH_COUNT=$count run_ctest dev '^crash$' -j 1; }
 part_bench-smoke() { build release lockstep_benchmarks; tests/bench/run.sh --smoke --build build/release; }
