@@ -159,7 +159,7 @@ Result Resume(const Situation& s, const Command& command) {
     return BeginPlan(s, "resume",
                      ReasonOr(command, absl::StrCat("resumed with ", DescribeStep(s.migration.plan, 0))));
   }
-  const int step = after_rollback ? LastStepAt(s.migration.plan, s.stage()) : s.migration.step;
+  const int step = after_rollback ? StepAfterRollback(s.migration.plan, s.stage()) : s.migration.step;
   if (step < 0 || static_cast<size_t>(step) >= s.steps().size()) {
     return IllegalTransition(
         s, absl::StrCat("the plan has no step at ", StageName(s.stage()), "; correct the plan"));
@@ -175,6 +175,11 @@ Result Resume(const Situation& s, const Command& command) {
       MakeTransition(s, "resume", RunState::kRunning, step,
                      ReasonOr(command, absl::StrCat("resumed at ", DescribeStep(s.migration.plan, step))));
   transition.restart_evidence = after_rollback || breached;
+  const PlanStep& at = s.steps()[static_cast<size_t>(step)];
+  if (after_rollback && s.stage() == Stage::kCanaryRead && s.migration.published.read_weight < at.weight) {
+    // Reads start over with the first share: at none there would be nothing to judge by.
+    transition.target = TargetState(s.migration, at.stage, at.weight);
+  }
   return transition;
 }
 

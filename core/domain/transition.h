@@ -89,8 +89,9 @@ struct Transition {
 //              NEW_ONLY.
 //   pause      RUNNING to PAUSED. What is pending is published all the same.
 //   resume     PAUSED or (after the plan's cool-down) ROLLED_BACK to RUNNING, at the last step of the stage
-//              where it stands; from OFF at the first step. Evidence starts anew after a rollback, and when a
-//              check is breached, which needs a reason.
+//              where it stands; from OFF at the first step, and after a rollback to CANARY_READ at the first
+//              one there, with its weight. Evidence starts anew after a rollback, and when a check is
+//              breached, which needs a reason.
 //   rollback   DUAL_WRITE to CUTOVER in any run state, always granted: one stage back, ROLLED_BACK; from
 //              CUTOVER to CANARY_READ at 0, so that the old side is the truth and serves. Reaching OFF starts
 //              a new generation.
@@ -120,6 +121,10 @@ std::vector<CommandKind> AllowedCommands(const Migration& migration, const GateR
 // Whether the next step, as the migration stands, is the point of no return: `advance` takes it with
 // accept_no_way_back only, and a verdict never does.
 bool NextIsPointOfNoReturn(const Migration& migration);
+
+// The step of `plan` at which a migration stands that was rolled back to `stage`: the last one there, save
+// that at CANARY_READ, where no reads are left on new, it is the first. -1: the plan has none.
+int StepAfterRollback(const MigrationPlan& plan, Stage stage);
 
 // Open as long as pins to old keep the migration from its next step, CUTOVER: "pins_to_old".
 std::optional<Guard> PinsGuard(const Migration& migration);

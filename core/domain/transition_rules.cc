@@ -117,7 +117,7 @@ Transition MoveOn(const Situation& s, const std::optional<Onward>& onward, std::
 Transition RollBack(const Situation& s, std::string reason) {
   const Stage to = *LadderRowOf(s.stage()).roll_back_to;
   Transition transition = MakeTransition(s, "rollback", RunState::kRolledBack,
-                                         LastStepAt(s.migration.plan, to), std::move(reason));
+                                         StepAfterRollback(s.migration.plan, to), std::move(reason));
   if (to == Stage::kOff) {
     GoToOff(s, transition);
   } else {
@@ -153,6 +153,11 @@ absl::Status CheckMayMoveOn(const Situation& s) {
 }
 
 }  // namespace transition_rules
+
+int StepAfterRollback(const MigrationPlan& plan, Stage stage) {
+  const int last = transition_rules::LastStepAt(plan, stage);
+  return stage == Stage::kCanaryRead ? transition_rules::StepAtWeight(plan, stage, 0, last) : last;
+}
 
 RoutingState TargetState(const Migration& migration, Stage stage, uint32_t weight) {
   const RoutingState& published = migration.published;

@@ -136,10 +136,13 @@ absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) 
                                         }));
   LOCKSTEP_RETURN_IF_ERROR(damage);
   EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt);
-  // What was handed out before the restart is not known: everything may have been, just now.
+  // What was handed out before the restart is not known: everything may have been, just now. Save what can't
+  // stand beside the published state: that was published when no such decision was valid any more.
   const absl::Duration until = clock_->SinceBoot() + options_.remote_decision_validity;
   entry->published->NoteRemoteUntil(until);
-  for (const auto& state : entry->draining) state->NoteRemoteUntil(until);
+  for (const auto& state : entry->draining) {
+    if (domain::MayCoexist(state->routing->state, migration->published)) state->NoteRemoteUntil(until);
+  }
   return entry;
 }
 

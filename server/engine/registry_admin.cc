@@ -67,20 +67,12 @@ absl::Status CheckPlanFits(const domain::Migration& migration, const domain::Mig
                    "abort first to change it"));
 }
 
-// The last step of `plan` at the stage where a rolled back migration stands.
-int StepAtStage(const domain::MigrationPlan& plan, domain::Stage stage) {
-  for (size_t i = plan.steps.size(); i > 0; --i) {
-    if (plan.steps[i - 1].stage == stage) return static_cast<int>(i - 1);
-  }
-  return -1;
-}
-
 void ReplacePlan(const domain::MigrationPlan& plan, absl::Time now, domain::Migration* after) {
   after->plan = plan;
   ++after->plan_revision;
   after->notified_checks.clear();  // evidence starts anew
   if (after->run_state == domain::RunState::kRolledBack) {
-    after->step = StepAtStage(plan, after->published.stage);
+    after->step = domain::StepAfterRollback(plan, after->published.stage);
   }
   if (after->run_state == domain::RunState::kSucceeded &&
       static_cast<size_t>(after->step) + 1 < plan.steps.size()) {

@@ -304,7 +304,7 @@ TEST_F(StateClientTest, LeavingForgetsTheSnapshotAndKeepsTheId) {
   plane_->SetStage(kMigration, Stage::kDualWrite);
   Start();
   const std::string id = client_->instance_id();
-  EXPECT_TRUE(client_->Shutdown(clock_.Now() + absl::Seconds(1)).ok());
+  EXPECT_TRUE(client_->Shutdown(clock_.Now() + absl::Seconds(1), Departure::kForGood).ok());
   EXPECT_THAT(plane_->Left(), ::testing::ElementsAre(id));
   Stop();
   EXPECT_FALSE(OnDisk().snapshot.has_value());
@@ -317,11 +317,25 @@ TEST_F(StateClientTest, LeavingForgetsTheSnapshotAndKeepsTheId) {
   EXPECT_TRUE(plane_->Enrolments().back().held.empty());
 }
 
+TEST_F(StateClientTest, ACleanRestartGoesOnWhereItEnded) {
+  plane_->SetStage(kMigration, Stage::kDualWrite);
+  Start();
+  EXPECT_TRUE(client_->Shutdown(clock_.Now() + absl::Seconds(1)).ok());
+  EXPECT_TRUE(plane_->Left().empty()) << "fences go on counting it";
+  Stop();
+  plane_->SetReachable(false);
+  Start();
+  EXPECT_EQ(client_->Route(kMigration, "k")->stage(), Stage::kDualWrite);
+  plane_->SetReachable(true);
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(plane_->Enrolments().back().held.at(kFullName), 1u);
+}
+
 TEST_F(StateClientTest, AnEnrolmentThatCannotBeForgottenIsKept) {
   plane_->SetStage(kMigration, Stage::kDualWrite);
   Start();
   disk_->FailWrites(absl::ResourceExhaustedError("disk full"));
-  const absl::Status status = client_->Shutdown(clock_.Now() + absl::Seconds(1));
+  const absl::Status status = client_->Shutdown(clock_.Now() + absl::Seconds(1), Departure::kForGood);
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_THAT(status.message(), HasSubstr("disk full"));
   EXPECT_TRUE(plane_->Left().empty());

@@ -71,10 +71,10 @@ inline const Position kPositions[] = {
     {Stage::kCanaryRead, 0, 5, 5, kBucketCount, Stage::kShadowRead, 2},       // back from CUTOVER
     {Stage::kDualWrite, 0, kEnd, -1, 0, Stage::kOff, -1},                     // the plan has become shorter
     {Stage::kDualWrite, 0, 3, -1, 0, Stage::kOff, -1},                        // the plan has become another
-    {Stage::kCutover, 10'000, 6, 7, kBucketCount, Stage::kCanaryRead, 5},
-    {Stage::kCutover, 0, 6, 6, 10'000, Stage::kCanaryRead, 5},             // the first slice was given up
-    {Stage::kCutover, 20'000, 7, 7, kBucketCount, Stage::kCanaryRead, 5},  // a later one
-    {Stage::kCutover, kBucketCount, 7, 8, 0, Stage::kCanaryRead, 5},
+    {Stage::kCutover, 10'000, 6, 7, kBucketCount, Stage::kCanaryRead, 3},
+    {Stage::kCutover, 0, 6, 6, 10'000, Stage::kCanaryRead, 3},             // the first slice was given up
+    {Stage::kCutover, 20'000, 7, 7, kBucketCount, Stage::kCanaryRead, 3},  // a later one
+    {Stage::kCutover, kBucketCount, 7, 8, 0, Stage::kCanaryRead, 3},
     {Stage::kNewOnly, kBucketCount, 8, 9, 0, std::nullopt, -1},
     {Stage::kComplete, kBucketCount, 9, kEnd, 0, std::nullopt, -1},
 };

@@ -84,10 +84,11 @@ TEST(TransitionLifeTest, AWholeLife) {
   Apply(migration, advance);
   EXPECT_EQ(Stand(migration), "RUNNING CUTOVER 100000 step 7");
   Apply(migration, roll_back);
-  EXPECT_EQ(Stand(migration), "ROLLED_BACK CANARY_READ 0 step 5");
+  EXPECT_EQ(Stand(migration), "ROLLED_BACK CANARY_READ 0 step 3");
   Apply(migration, Command{.kind = CommandKind::kResume});
+  EXPECT_EQ(Stand(migration), "RUNNING CANARY_READ 1000 step 3");
   Apply(migration, advance);
-  EXPECT_EQ(Stand(migration), "RUNNING CANARY_READ 100000 step 5");
+  EXPECT_EQ(Stand(migration), "RUNNING CANARY_READ 5000 step 4");
   Apply(migration, roll_back);
   EXPECT_EQ(Stand(migration), "ROLLED_BACK SHADOW_READ 0 step 2");
   EXPECT_EQ(migration.published.generation, 3u);

@@ -359,7 +359,6 @@ TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
   Advance();
   ASSERT_EQ(Where(), "CANARY_READ");
   Restart();
-  Tick(absl::Seconds(6));  // remote decisions of before the restart have ended
   request = RequestOf("a", {{kName, 1}});
   request.lease_policy = domain::LeasePolicy::kFailWrites;
   EnrolAs(request);

@@ -178,6 +178,16 @@ struct ClientStats {
   uint64_t operations_unreported = 0;  // collected and not acknowledged yet
 };
 
+// What becomes of the enrolment at a shutdown.
+enum class Departure : uint8_t {
+  // With a state directory it is kept: the next process of the instance goes on from there, control plane or
+  // not, and
+  // until then fences count the instance. Without one it is given up.
+  kMayComeBack,
+  // It is given up: for an instance that is not started again.
+  kForGood,
+};
+
 // Thread-safe. One per process is usual.
 class Client {
  public:
@@ -234,12 +244,12 @@ class Client {
   absl::StatusOr<Attribution> PresentAttribution(MigrationHandle migration) const;
 
   // Stops comparisons and routing, then, until `deadline` by the client's clock: waits for operations to end,
-  // repairs what mirrors missed, sends the telemetry, and gives the enrolment up. Idempotent: later calls
-  // return the first one's answer. OK: nothing is left. DEADLINE_EXCEEDED says what is: operations still
-  // running (the enrolment is kept then, so that fences go on waiting for them), mirror writes not repaired
-  // (with a state directory the enrolment is kept for them, too: they go on after the restart), operations
-  // not reported.
-  absl::Status Shutdown(absl::Time deadline);
+  // repairs what mirrors missed, sends the telemetry, and gives the enrolment up or keeps it (see Departure).
+  // Idempotent: later calls return the first one's answer. OK: nothing is left. DEADLINE_EXCEEDED says what
+  // is: operations still running (the enrolment is kept then, so that fences go on waiting for them), mirror
+  // writes not repaired (with a state directory the enrolment is kept for them, too: they go on after the
+  // restart), operations not reported.
+  absl::Status Shutdown(absl::Time deadline, Departure departure = Departure::kMayComeBack);
 
   const std::string& instance_id() const;
   ClientStats Stats() const;

@@ -145,7 +145,7 @@ struct Client::Parts {
   // Mirrors that are open, as the state directory has them.
   size_t JournalledMirrors() const;
   absl::Status LeftOver(size_t repairs_left);
-  absl::Status DoShutdown(absl::Time deadline);
+  absl::Status DoShutdown(absl::Time deadline, Departure departure);
 
   const uint32_t fork_generation = internal::ForkGeneration();
   ClientOptions options;
@@ -363,14 +363,14 @@ absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::str
   return Route(handle, key, attributes);
 }
 
-absl::Status Client::Shutdown(absl::Time deadline) {
+absl::Status Client::Shutdown(absl::Time deadline, Departure departure) {
   if (parts_->forked()) return Forked();
   MutexLock lock(&parts_->shutdown_mutex);
-  if (!parts_->shutdown_result.has_value()) parts_->shutdown_result = parts_->DoShutdown(deadline);
+  if (!parts_->shutdown_result.has_value()) parts_->shutdown_result = parts_->DoShutdown(deadline, departure);
   return *parts_->shutdown_result;
 }
 
-absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
+absl::Status Client::Parts::DoShutdown(absl::Time deadline, Departure departure) {
   accepts_comparisons.store(false, std::memory_order_relaxed);
   session->Close();
   // Authority will not move for them any more: they end, and their operations with them.
@@ -392,8 +392,9 @@ absl::Status Client::Parts::DoShutdown(absl::Time deadline) {
   while ((session->rounds() < rounds + 2 || !session->flushed()) && options.clock->Now() < deadline) {
     Pause();
   }
+  const bool may_come_back = departure == Departure::kMayComeBack && options.state_storage != nullptr;
   // What the journals hold is repaired after the restart, and its epochs count until then.
-  if (ring.PinCount() == 0 && JournalledMirrors() == 0) {
+  if (!may_come_back && ring.PinCount() == 0 && JournalledMirrors() == 0) {
     session->Leave();
     const absl::Duration give_up = SystemClock::Get()->SinceBoot() + kLeaveTimeout;
     while (!session->left() && SystemClock::Get()->SinceBoot() < give_up) Pause();

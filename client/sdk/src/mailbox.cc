@@ -50,9 +50,9 @@ void Mailbox::Put(uint64_t stream, Update&& update) {
 
 std::shared_ptr<StreamHandler> Mailbox::NewStream() {
   MutexLock lock(&mutex_);
-  std::optional<absl::StatusOr<ReportReply>> report = std::move(mail_.report);
-  mail_ = Mail();
-  mail_.report = std::move(report);
+  Mail kept;
+  kept.report.swap(mail_.report);  // it belongs to no stream
+  std::swap(mail_, kept);
   return std::make_shared<Handler>(shared_from_this(), ++stream_);
 }
 
