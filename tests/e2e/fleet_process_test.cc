@@ -173,41 +173,45 @@ TEST_F(FleetProcessTest, AKilledInstanceIsWaitedForUntilItIsEvicted) {
 }
 
 TEST_F(FleetProcessTest, TheEndOfALeaseIsEnoughForAnInstanceThatFailsWrites) {
-  ASSERT_TRUE(IsOk(api_->Start(kMigration)));
   const auto strict = NewService("strict-1", /*fail_writes=*/true);
   const auto lively = NewService("lively-1", /*fail_writes=*/false);
   ASSERT_TRUE(strict->Serves()) << strict->Output();
   ASSERT_TRUE(lively->Serves()) << lively->Output();
-  ASSERT_TRUE(AdvanceTo(api_.get(), kMigration, v1::STAGE_CANARY_READ));
   ASSERT_TRUE(Follows(*strict));
-  ASSERT_TRUE(strict->DoesMore(5));
 
-  // The worst moment: the authoritative write to old has been admitted, and has not happened.
+  // The worst moment: a write to old alone has been admitted, and has not happened.
   strict->StopInWrite();
   const size_t before_pause = strict->Operations().size();
-  ASSERT_TRUE(AdvanceTo(api_.get(), kMigration, v1::STAGE_CUTOVER)) << Now().ShortDebugString();
+  // Beside these stages nobody may write old alone; that the instance doesn't is known from its lease.
+  ASSERT_TRUE(AdvanceTo(api_.get(), kMigration, v1::STAGE_SHADOW_READ)) << Now().ShortDebugString();
+  ASSERT_TRUE(AdvanceTo(api_.get(), kMigration, v1::STAGE_CANARY_READ)) << Now().ShortDebugString();
   const v1::Instance passed = Find(*strict);
   EXPECT_EQ(passed.lease(), v1::LEASE_STATE_EXPIRED);
   EXPECT_EQ(passed.lease_policy(), v1::LEASE_POLICY_FAIL_WRITES);
-  const uint64_t moved_epoch = Now().routing().epoch();
-  EXPECT_LT(passed.acknowledged_epoch(), moved_epoch);
-  EXPECT_EQ(Now().routing().write_weight(), 100000u);
-  ASSERT_TRUE(lively->DoesMore(3));
-  EXPECT_EQ(lively->Operations().back().side, "new");
+  const uint64_t present_epoch = Now().routing().epoch();
+  EXPECT_LT(passed.acknowledged_epoch(), present_epoch);
+  ASSERT_TRUE(Follows(*lively));
+  // Write authority doesn't move past anybody who does not follow.
+  ASSERT_TRUE(IsOk(api_->Advance(kMigration)));
+  ASSERT_TRUE(WaitsFor(*strict)) << Now().ShortDebugString();
+  EXPECT_EQ(Now().routing().stage(), v1::STAGE_CANARY_READ);
 
   const absl::Time continued = absl::Now();
   strict->Continue();
-  ASSERT_TRUE(Eventually([&] { return strict->Operations().back().write == "OK"; })) << strict->Output();
-  ASSERT_TRUE(strict->DoesMore(3));
+  ASSERT_TRUE(AdvanceTo(api_.get(), kMigration, v1::STAGE_CUTOVER)) << Now().ShortDebugString();
+  const uint64_t moved_epoch = Now().routing().epoch();
+  for (FleetService* service : {strict.get(), lively.get()}) {
+    ASSERT_TRUE(Eventually([&] { return service->Operations().back().epoch == moved_epoch; }))
+        << service->Output();
+    EXPECT_EQ(service->Operations().back().side, "new");
+  }
   const std::vector<FleetOperation>& operations = strict->Operations();
-  ASSERT_GT(operations.size(), before_pause);
-  EXPECT_NE(operations[before_pause].write, "OK") << "written by the authority of a lease that is over";
+  EXPECT_NE(operations[before_pause].write, "OK") << "written under a lease that is over";
   int refused = 0;
   for (const FleetOperation& operation : operations) {
     if (operation.start < continued) continue;
     if (operation.write == "OK") {
-      EXPECT_EQ(operation.epoch, moved_epoch);
-      EXPECT_EQ(operation.side, "new");
+      EXPECT_GE(operation.epoch, present_epoch);
     } else {
       ++refused;
       EXPECT_EQ(operation.write, "UNAVAILABLE") << operation.message;
@@ -220,8 +224,6 @@ TEST_F(FleetProcessTest, TheEndOfALeaseIsEnoughForAnInstanceThatFailsWrites) {
   EXPECT_EQ(strict->End(), 0) << strict->Output();
   EXPECT_EQ(lively->End(), 0) << lively->Output();
   ExpectNoFailure(*lively);
-  ExpectEqualSides(*strict);
-  ExpectEqualSides(*lively);
 }
 
 }  // namespace

@@ -156,8 +156,11 @@ TEST_F(NetworkTest, AHalfOpenConnectionIsNoticedAndReplaced) {
   EXPECT_FALSE(busy->Stats().connected);
 
   proxy.Heal();
-  EXPECT_TRUE(Eventually(
-      [&] { return busy->Stats().connected && !busy->Stats().stale && silent->Stats().connected; }));
+  silent_proxy.Heal();
+  for (const Client* client : {busy.get(), silent.get()}) {
+    EXPECT_TRUE(Eventually([&] { return client->Stats().connected && !client->Stats().stale; }))
+        << client->instance_id();
+  }
   EXPECT_GE(busy->Stats().reconnects, 1u);
   EXPECT_GE(silent->Stats().reconnects, 1u);
   EXPECT_TRUE(Follows("busy-1", Drill()));
