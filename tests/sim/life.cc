@@ -153,7 +153,7 @@ absl::Duration Life::RandomStep() {
   absl::Duration step = absl::Microseconds(50 + prng.Below(2000));
   if (commons_->Has(Fault::kDelay) && prng.Below(25) == 0) step += absl::Milliseconds(prng.Below(1500));
   // Nobody watches a call that may take as long as it likes.
-  if (broken() == Broken::kIgnoresDeadlines && prng.Below(4) == 0)
+  if (broken() == Broken::kIgnoresDeadlines && !commons_->healed && prng.Below(4) == 0)
     step += absl::Milliseconds(prng.Below(9000));
   return step;
 }

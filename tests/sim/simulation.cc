@@ -232,7 +232,14 @@ class World {
     if (!view.ok()) return "there is no migration";
     const domain::Migration& migration = *view->migration;
     if (migration.pending.has_value()) {
-      return absl::StrCat("a state waits: ", view->waiting.empty() ? "" : view->waiting.front().reason);
+      std::string text = "a state waits";
+      for (const engine::FenceWait& wait : view->waiting) {
+        absl::StrAppend(&text, "; for ", wait.instance_id, " at epoch ", wait.epoch, ": ", wait.reason);
+      }
+      for (const engine::InstanceView& instance : server_->engine().instances().List(kMigration)) {
+        absl::StrAppend(&text, "; ", instance.instance_id, " has ", domain::DescribeStatus(instance.status));
+      }
+      return text;
     }
     for (const engine::InstanceView& instance : server_->engine().instances().List(kMigration)) {
       if (instance.acknowledged_epoch < migration.published.epoch) {
