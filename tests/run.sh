@@ -5,10 +5,11 @@
 #   tests/run.sh PART...             only these parts
 #   tests/run.sh crash --count N     the kill loops, N kills each
 #   tests/run.sh gate --full         the gate's error rates and speed, with all the runs that its bar asks for
-#   tests/run.sh sim --seeds N       the simulator over N seeds, from --first-seed S (default 1); 100,000 take half an hour
+#   tests/run.sh sim --seeds N       the simulator over N seeds, from --first-seed S (default 1)
 #   tests/run.sh --list              the parts
 #
-# Options: --count N (crash), --full (gate), --seeds N and --first-seed S (sim), --jobs N (default: all cores), --no-setup (skip deploy/setup.sh)
+# Options: --count N (crash), --full (gate), --seeds N and --first-seed S (sim), --jobs N (default: all cores),
+# --no-setup (skip deploy/setup.sh)
 # Build trees are kept in build/, so that a second run is quick.
 set -euo pipefail
 
@@ -32,7 +33,7 @@ declare -A about=(
 all=(lint unit gate sim integration crash tsan)
 more=(bench-smoke clang ubsan asan tidy)  # by name
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
 
 parts=() count=100 full='' seeds='' first_seed=1 jobs=$(nproc) setup=yes
 while [ $# -gt 0 ]; do
