@@ -134,15 +134,8 @@ void Operator::Command(CommandKind kind, const domain::Migration& before, uint32
       kind == CommandKind::kRollback && stage > Stage::kDualWrite && stage <= Stage::kCanaryRead;
   if (kind == CommandKind::kRollback) ++commons_->stats.rollbacks;
   // A journal that lost its end with the machine has entries open again that were done, and holds their
-  // epochs. An instance that fails writes and has come back after others went on without it is behind for a
-  // moment; and after a restart of the server it is not known who was told what by unary calls.
-  const bool returning =
-      std::all_of(after->waiting.begin(), after->waiting.end(), [&](const engine::FenceWait& wait) {
-        if (wait.instance_id == "remote decisions" || commons_->options.Has(Fault::kMachineCrash))
-          return true;
-        const auto instance = server_->engine().instances().Find(kMigration, wait.instance_id);
-        return instance.ok() && instance->lease_policy == domain::LeasePolicy::kFailWrites;
-      });
+  // epochs.
+  const bool returning = !after->waiting.empty() && commons_->options.Has(Fault::kMachineCrash);
   if (now.pending.has_value() && returning) return;
   if (rolls_back && (now.pending.has_value() || now.published.epoch == before.published.epoch)) {
     commons_->oracle.Violate(

@@ -46,7 +46,6 @@ struct ModelStore {
 // A write of a service.
 struct WriteOp {
   int process = 0;
-  int incarnation = 0;
   Key key = 0;
   std::optional<int64_t> value;  // unique; none: a delete
   absl::Time deadline;           // by the process's clock
