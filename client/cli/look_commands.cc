@@ -20,8 +20,6 @@ namespace {
 
 using Migrations = v1::MigrationService::Stub;
 
-constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
-
 CLI::App* AddGroup(CLI::App* root, const std::string& name, const std::string& help) {
   CLI::App* group = root->add_subcommand(name, help)->group("Looking closer");
   group->require_subcommand(1);
