@@ -1,5 +1,4 @@
 // get, wait, route explain, mismatch list, server health.
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
