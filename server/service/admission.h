@@ -21,7 +21,7 @@ class Admission {
     MutexLock lock(&mutex_);
     // The virtual time of the bucket: a second behind `now` when it is full.
     admitted_until_ = std::max(admitted_until_, now - absl::Seconds(1));
-    if (admitted_until_ < now) {
+    if (admitted_until_ + interval_ <= now) {
       admitted_until_ += interval_;
       turned_away_until_ = std::max(turned_away_until_, admitted_until_);
       return std::nullopt;

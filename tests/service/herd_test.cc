@@ -1,0 +1,167 @@
+// Reconnecting herds: who is admitted, who is told when to come back, and streams that have become old.
+// Eviction and drill through the API.
+#include <gmock/gmock.h>
+
+#include "server/service/admission.h"
+#include "tests/service/service_fixture.h"
+
+namespace lockstep::service {
+namespace {
+
+using Code = absl::StatusCode;
+
+TEST(AdmissionTest, AdmitsAsManyAsThereAreInASecondAndThenAtThatRate) {
+  Admission admission(10);
+  const absl::Duration start = absl::Seconds(100);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(admission.TurnAway(start), std::nullopt) << i;
+  EXPECT_TRUE(admission.TurnAway(start).has_value());
+  EXPECT_EQ(admission.TurnAway(start + absl::Milliseconds(101)), std::nullopt);
+  EXPECT_TRUE(admission.TurnAway(start + absl::Milliseconds(101)).has_value());
+}
+
+// If each comes back when it was told to, all of them are admitted then, at the rate.
+TEST(AdmissionTest, AHerdThatComesBackAsToldIsSpread) {
+  Admission admission(100);
+  const absl::Duration start = absl::Seconds(5);
+  std::vector<absl::Duration> due;
+  int admitted = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const std::optional<absl::Duration> delay = admission.TurnAway(start);
+    if (!delay.has_value()) {
+      ++admitted;
+      continue;
+    }
+    if (!due.empty()) {
+      EXPECT_GT(start + *delay, due.back()) << "each a little later than the last";
+    }
+    due.push_back(start + *delay);
+  }
+  EXPECT_EQ(admitted, 100);
+  EXPECT_EQ(due.size(), 900u);
+  int turned_away_again = 0;
+  for (const absl::Duration at : due) turned_away_again += admission.TurnAway(at).has_value() ? 1 : 0;
+  EXPECT_EQ(turned_away_again, 0);
+  EXPECT_LE(due.back(), start + absl::Seconds(10));
+}
+
+TEST(AdmissionTest, NobodyIsSentAwayForLong) {
+  Admission admission(1);
+  for (int i = 0; i < 1000; ++i) {
+    const std::optional<absl::Duration> delay = admission.TurnAway(absl::ZeroDuration());
+    EXPECT_LE(delay.value_or(absl::ZeroDuration()), Admission::kMaxDelay);
+  }
+}
+
+app::Config ConfigOf(int enrolments_per_second, absl::Duration max_stream_age) {
+  app::Config config = testing::QuietConfig();
+  config.max_enrolments_per_second = enrolments_per_second;
+  config.max_stream_age = max_stream_age;
+  return config;
+}
+
+class HerdTest : public ServiceTest {
+ protected:
+  HerdTest() : ServiceTest(ConfigOf(1, absl::Hours(1))) {}
+};
+
+TEST_F(HerdTest, WhoIsTurnedAwayIsToldWhenToComeBack) {
+  CreateSample("orders");
+  WatchClient first(&api_);
+  ASSERT_TRUE(first.Enrol("i-1", {"orders"}));
+  EXPECT_EQ(first.ReadSnapshot().migrations_size(), 1);
+  WatchClient second(&api_);
+  ASSERT_TRUE(second.Enrol("i-2", {"orders"}));
+  v1::WatchResponse response;
+  ASSERT_TRUE(second.Read(&response));
+  ASSERT_TRUE(response.has_drain());
+  EXPECT_GT(response.drain().reconnect_after().seconds(), 0);
+  EXPECT_EQ(second.Finish().code(), Code::kUnavailable);
+}
+
+class OldStreamTest : public ServiceTest {
+ protected:
+  OldStreamTest() : ServiceTest(ConfigOf(1000, absl::Milliseconds(1))) {}
+};
+
+TEST_F(OldStreamTest, IsDrainedWithItsNextHeartbeat) {
+  CreateSample("orders");
+  WatchClient watch(&api_);
+  ASSERT_TRUE(watch.Enrol("i-1", {"orders"}));
+  EXPECT_EQ(watch.ReadSnapshot().migrations_size(), 1);
+  v1::WatchRequest heartbeat;
+  heartbeat.mutable_heartbeat();
+  v1::WatchResponse response;
+  // The age is one of real time: a heartbeat that comes within it is only answered.
+  do {
+    watch.Send(heartbeat);
+    ASSERT_TRUE(watch.Read(&response));
+  } while (!response.has_drain());
+  EXPECT_EQ(watch.Finish().code(), Code::kUnavailable);
+}
+
+using InstanceApiTest = ServiceTest;
+
+TEST_F(InstanceApiTest, EvictionNamesWhatIsRiskedAndNeedsAReason) {
+  using Stub = v1::MigrationService::Stub;
+  CreateSample("orders");
+  WatchClient watch(&api_);
+  ASSERT_TRUE(watch.Enrol("i-1", {"orders"}));
+  ASSERT_EQ(watch.ReadSnapshot().migrations_size(), 1);
+  ASSERT_TRUE(IsOk(api_.Start("orders")));
+  ASSERT_TRUE(IsOk(api_.Advance("orders")));  // waits for i-1, which is at OFF
+
+  v1::EvictInstanceRequest request;
+  request.set_name(NameOf("orders"));
+  EXPECT_THAT(BadFields(api_.Call(&Stub::EvictInstance, request).status()),
+              ::testing::ElementsAre("instance_id"));
+  request.set_instance_id("i-1");
+  EXPECT_TRUE(Fails(api_.Call(&Stub::EvictInstance, request), Code::kInvalidArgument, "REASON_REQUIRED"));
+  request.mutable_change()->set_reason("scrapped");
+  request.set_instance_id("i-9");
+  EXPECT_TRUE(
+      Fails(api_.Call(&Stub::EvictInstance, request), Code::kNotFound, "INSTANCE_NOT_FOUND", {"i-9"}));
+  request.set_instance_id("i-1");
+  request.mutable_change()->set_validate_only(true);
+  const auto asked = api_.Call(&Stub::EvictInstance, request);
+  ASSERT_TRUE(IsOk(asked));
+  EXPECT_EQ(asked->risks_size(), 2) << "its epoch, and that it is connected";
+  EXPECT_EQ(asked->instance().instance_id(), "i-1");
+  EXPECT_TRUE(api_.Get("orders")->has_pending_routing());
+  request.mutable_change()->set_validate_only(false);
+  const auto evicted = api_.Call(&Stub::EvictInstance, request);
+  ASSERT_TRUE(IsOk(evicted));
+  EXPECT_EQ(evicted->migration().routing().stage(), v1::STAGE_SHADOW_READ);
+  // It was there: what it says over its stream counts for nothing any more, and it is told to enrol again.
+  v1::WatchRequest heartbeat;
+  heartbeat.mutable_heartbeat();
+  watch.Send(heartbeat);
+  EXPECT_TRUE(Fails(watch.Finish(), Code::kNotFound, "NOT_ENROLLED"));
+}
+
+TEST_F(InstanceApiTest, ADrillShowsHowLongEachInstanceTook) {
+  using Stub = v1::MigrationService::Stub;
+  CreateSample("orders");
+  WatchClient watch(&api_);
+  ASSERT_TRUE(watch.Enrol("i-1", {"orders"}));
+  const uint64_t before = watch.ReadSnapshot().migrations(0).state().epoch();
+  v1::DrillRollbackRequest request;
+  request.set_name(NameOf("orders"));
+  const auto drilled = api_.Call(&Stub::DrillRollback, request);
+  ASSERT_TRUE(IsOk(drilled));
+  EXPECT_EQ(drilled->enrolled_instances(), 1u);
+  EXPECT_EQ(drilled->migration().routing().epoch(), before + 1);
+  EXPECT_EQ(watch.ReadSnapshot().migrations(0).state().epoch(), before + 1);
+  v1::ListInstancesRequest list;
+  list.set_parent(NameOf("orders"));
+  EXPECT_TRUE(Eventually([&] {
+    const auto listed = api_.Call(&Stub::ListInstances, list);
+    return listed.ok() && listed->instances(0).accepted_epoch() == before + 1 &&
+           listed->instances(0).has_accept_delay();
+  }));
+  const auto listed = api_.Call(&Stub::ListInstances, list);
+  EXPECT_EQ(listed->instances(0).lease(), v1::LEASE_STATE_LIVE);
+  EXPECT_EQ(listed->instances(0).lease_policy(), v1::LEASE_POLICY_KEEP_SERVING);
+}
+
+}  // namespace
+}  // namespace lockstep::service
