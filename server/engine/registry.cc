@@ -135,7 +135,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) 
                                           return true;
                                         }));
   LOCKSTEP_RETURN_IF_ERROR(damage);
-  EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt);
+  EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt, {});
   // What was handed out before the restart is not known: everything may have been, just now. Save what can't
   // stand beside the published state: that was published when no such decision was valid any more.
   const absl::Duration until = clock_->SinceBoot() + options_.remote_decision_validity;

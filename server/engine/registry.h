@@ -236,6 +236,13 @@ class Registry {
     const std::optional<bool> urgent;  // nothing: read after a restart
     mutable std::atomic<int64_t> remote_until_ns{0};  // since boot; seq_cst, see RouteRemotely
   };
+  // After a hold that was released for having taken too long, the next one of the same goal does not begin at
+  // once: else an instance whose operations take longer than a hold may would have the slice held time and
+  // again.
+  struct HoldBackoff {
+    int releases = 0;                             // in a row
+    absl::Duration until = absl::ZeroDuration();  // since boot
+  };
   // One migration as readers see it. Immutable.
   struct Entry {
     std::shared_ptr<const domain::Migration> migration;
@@ -243,6 +250,7 @@ class Registry {
     std::shared_ptr<const PublishedState> published;
     std::vector<std::shared_ptr<const PublishedState>> draining;  // oldest first
     EvidenceTimeline timeline;
+    HoldBackoff holds;  // not over a restart
   };
   using EntryPtr = std::shared_ptr<const Entry>;
   using Entries = std::map<std::string, EntryPtr, std::less<>>;
@@ -263,6 +271,7 @@ class Registry {
     bool keep_gate = false;  // the newest evaluation still stands
     bool urgent = false;     // a new routing goes ahead of what is on its way to the instances
     std::string evicted;     // this instance's enrolment ends with the commit
+    HoldBackoff holds;       // as before, unless a hold is released or a new goal begins
   };
 
   // Recovery.
@@ -327,7 +336,7 @@ class Registry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   EntryPtr MakeEntry(const Entry* before, std::shared_ptr<const domain::Migration> migration,
                      EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
-                     std::optional<bool> urgent) const;
+                     std::optional<bool> urgent, const HoldBackoff& holds) const;
   // Readers see `entry` (null: nothing) under `name`; with a new routing the streams do.
   void Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision, bool urgent,
             WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

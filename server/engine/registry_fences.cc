@@ -1,6 +1,7 @@
 // The fences of the registry: which hop may be published now, and whom it waits for. See registry.h and
 // publish_rule.h.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,12 @@ namespace lockstep::engine {
 namespace {
 
 constexpr char kRemoteDecisions[] = "remote decisions";
+
+constexpr char kPauseBetweenHolds[] = "pause between holds";
+
+// After a release the next hold waits as long as the hold was allowed to take, after another one twice as
+// long, and so on up to this.
+constexpr absl::Duration kMaxPauseBetweenHolds = absl::Hours(1);
 
 // An explanation names so many; the rest is counted.
 constexpr size_t kMaxExplainedWaits = 100;
@@ -124,6 +131,7 @@ bool Registry::MayPublish(const Entry& entry, const domain::RoutingState& hop) c
     if (!WhyWait(hop, history, holder).empty()) return false;
   }
   if (!domain::BeginsToHold(history.back(), hop)) return true;
+  if (clock_->SinceBoot() < entry.holds.until) return false;
   if (const auto oldest = instances_->OldestLiveEpoch(name); oldest && *oldest < published) return false;
   return instances_->ListNotFollowing(name, published).empty();
 }
@@ -161,6 +169,19 @@ std::vector<FenceWait> Registry::WaitsFor(const Entry& entry, const domain::Rout
   for (const InstanceView& instance : instances_->ListNotFollowing(migration.name, history.back().epoch)) {
     waits.push_back(WaitForInstance(instance, WhyNoHoldYet(instance, history.back().epoch), since, now));
     if (waits.size() == kMaxExplainedWaits) break;
+  }
+  const absl::Duration pause = entry.holds.until - clock_->SinceBoot();
+  if (waits.empty() && pause > absl::ZeroDuration()) {
+    FenceWait wait;
+    wait.instance_id = kPauseBetweenHolds;
+    wait.epoch = history.back().epoch;
+    wait.reason =
+        absl::StrCat(entry.holds.releases, " holds in a row were released because they took too long");
+    wait.since = since;
+    wait.unblock =
+        absl::StrCat("the next one begins in ", Seconds(pause + absl::Seconds(1)),
+                     "; shorter operations, or a longer plan.cutover.max_hold, would let it succeed");
+    waits.push_back(std::move(wait));
   }
   return waits;
 }
@@ -216,6 +237,7 @@ absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
     Change change = ChangeFrom(before, kFencePrincipal);
     RouteTo(*before, *migration.pending, change.time, &change.after);
     if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
+    if (change.after.published.write_weight != migration.published.write_weight) change.holds = {};
     if (change.after.pending) {
       change.after.pending_since = migration.pending_since;
       change.action = kActionSlice;
@@ -257,6 +279,10 @@ absl::Status Registry::ReleaseOverdue(absl::string_view name, WakeList* wake) {
       "the writes of a slice were held for ", Seconds(held_for), " without its moving, because of ", whom,
       ": they are released, and the slice is tried again when every instance follows");
   change.keep_gate = true;
+  const double factor = std::ldexp(1.0, std::min(change.holds.releases, 16));
+  change.holds.until =
+      clock_->SinceBoot() + std::min(migration.plan.cutover.max_hold * factor, kMaxPauseBetweenHolds);
+  ++change.holds.releases;
   PublishInto(std::move(released), change.time, &change.after);
   DropDrained(*before, &change.after);
   return Apply(std::move(change), false, wake).status();

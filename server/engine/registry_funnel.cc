@@ -71,6 +71,7 @@ Registry::Change Registry::ChangeFrom(const EntryPtr& before, absl::string_view 
   change.after = *before->migration;
   change.time = clock_->Now();
   change.actor = std::string(actor);
+  change.holds = before->holds;
   return change;
 }
 
@@ -95,6 +96,7 @@ Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain
   }
   after.run_state = transition.run_state;
   if (transition.target) {
+    change.holds = {};
     RouteTo(*before, *transition.target, now, &after);
   } else if (transition.restart_evidence) {
     after.step_started_at = now;
@@ -119,7 +121,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   timeline.Add(decision);
   EntryPtr entry =
       MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after), std::move(timeline),
-                change.keep_gate ? change.before->gate : nullptr, IsUrgent(change));
+                change.keep_gate ? change.before->gate : nullptr, IsUrgent(change), change.holds);
   if (validate_only) return entry;
 
   store::WriteBatch batch;
@@ -153,7 +155,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
 Registry::EntryPtr Registry::MakeEntry(const Entry* before,
                                        std::shared_ptr<const domain::Migration> migration,
                                        EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
-                                       std::optional<bool> urgent) const {
+                                       std::optional<bool> urgent, const HoldBackoff& holds) const {
   const auto published_state =
       [&](const domain::RoutingState& state) -> std::shared_ptr<const PublishedState> {
     if (before != nullptr) {
@@ -166,6 +168,7 @@ Registry::EntryPtr Registry::MakeEntry(const Entry* before,
                                                   clock_->SinceBoot(), urgent);
   };
   auto entry = std::make_shared<Entry>();
+  entry->holds = holds;
   entry->gate = std::move(gate);
   entry->timeline = std::move(timeline);
   entry->published = published_state(migration->published);

@@ -167,7 +167,19 @@ TEST_F(FleetTest, AHoldThatTakesTooLongIsReleasedAndTriedAgain) {
   EXPECT_THAT(records->front().reason, HasSubstr("because of 'b'"));
   EXPECT_EQ(Now().migration->run_state, domain::RunState::kRunning);
   AckAll();
-  EXPECT_EQ(Where(), "CUTOVER 8000/13000 pending") << "everybody follows again";
+  EXPECT_EQ(Where(), "CUTOVER 8000/8000 pending") << "not at once, though everybody follows again";
+  EXPECT_EQ(Now().waiting[0].instance_id, "pause between holds");
+  EXPECT_THAT(Now().waiting[0].unblock, HasSubstr("begins in 11s"));
+  Tick(absl::Seconds(10));
+  EXPECT_EQ(Where(), "CUTOVER 8000/13000 pending");
+  // Released again, the pause is twice as long.
+  Tick(absl::Seconds(11));
+  AckAll();
+  Tick(absl::Seconds(19));
+  AckAll();
+  EXPECT_EQ(Where(), "CUTOVER 8000/8000 pending");
+  Tick(absl::Seconds(1));
+  EXPECT_EQ(Where(), "CUTOVER 8000/13000 pending");
 
   // On the way back the slice stays with the side it was taken from: the new one.
   AckAll();
