@@ -94,7 +94,8 @@ class ServiceTest : public testing::Test {
       return !acks.empty() && acks.back().revision == plane_->revision();
     })) << "no acknowledgement of "
         << published_.write_weight << " to " << published_.drain_weight;
-    for (const domain::SliceCheck& check : plane_->Acks().back().slice_checks) {
+    const auto acks = plane_->Acks();
+    for (const domain::SliceCheck& check : acks.back().slice_checks) {
       EXPECT_EQ(check.differing, 0u) << check.example;
     }
   }
