@@ -20,11 +20,6 @@ absl::Status NotEnrolled(absl::string_view instance_id) {
        .precondition_violations = {}});
 }
 
-bool EnrolledFor(const domain::Enrolment& enrolment, absl::string_view migration) {
-  return std::find(enrolment.migrations.begin(), enrolment.migrations.end(), migration) !=
-         enrolment.migrations.end();
-}
-
 // The record of each migration of `request`: what is claimed, else what was recorded, else (new) what is
 // published.
 std::map<std::string, uint64_t> RecordsAtEnrolment(const EnrolRequest& request,
@@ -43,27 +38,6 @@ std::map<std::string, uint64_t> RecordsAtEnrolment(const EnrolRequest& request,
     }
   }
   return records;
-}
-
-absl::Status InstanceNotFound(absl::string_view migration, absl::string_view instance_id) {
-  return WithErrorInfo(
-      absl::NotFoundError(absl::StrCat("no instance '", instance_id, "' is enrolled for ", migration,
-                                       "; `lockstep instance list` shows those that are")),
-      {.reason = "INSTANCE_NOT_FOUND",
-       .metadata = {{"migration", std::string(migration)}, {"instance", std::string(instance_id)}},
-       .field_violations = {},
-       .precondition_violations = {}});
-}
-
-uint64_t RecordedEpoch(const domain::Enrolment& enrolment, absl::string_view migration) {
-  const auto recorded = enrolment.acknowledged_epochs.find(std::string(migration));
-  return recorded == enrolment.acknowledged_epochs.end() ? 0 : recorded->second;
-}
-
-template <typename Map>
-uint64_t EpochIn(const Map& epochs, absl::string_view migration) {
-  const auto found = epochs.find(migration);
-  return found == epochs.end() ? 0 : found->second;
 }
 
 }  // namespace
@@ -246,103 +220,6 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Leave(const std::string&
   return migrations;
 }
 
-InstanceView InstanceTable::ViewOf(absl::string_view migration, const std::string& instance_id,
-                                   const Row& row) const {
-  InstanceView view;
-  view.instance_id = instance_id;
-  view.service = row.enrolment.service;
-  view.version = row.enrolment.version;
-  view.connected = row.connected;
-  view.sent_epoch = EpochIn(row.sent_epochs, migration);
-  view.acknowledged_epoch = RecordedEpoch(row.enrolment, migration);
-  view.enrolled_at = row.enrolment.enrolled_at;
-  view.last_seen = row.last_seen;
-  view.last_nack = row.last_nack;
-  const bool over = LeaseOver(row, clock_->SinceBoot());
-  view.lease = over ? LeaseState::kExpired : row.connected ? LeaseState::kLive : LeaseState::kDisconnected;
-  view.lease_policy = row.enrolment.lease_policy;
-  view.lease_expires_at = row.last_seen + row.enrolment.lease_ttl;
-  view.passed_by = row.enrolment.passed_by;
-  view.status = row.status;
-  view.accepted_epoch = EpochIn(row.accepted_epochs, migration);
-  if (const auto delay = row.accept_delays.find(migration); delay != row.accept_delays.end()) {
-    view.accept_delay = delay->second;
-  }
-  return view;
-}
-
-std::vector<InstanceView> InstanceTable::List(absl::string_view migration) const {
-  std::vector<InstanceView> views;
-  MutexLock lock(&mutex_);
-  const auto index = by_migration_.find(migration);
-  if (index == by_migration_.end()) return views;
-  for (const std::string& id : index->second.instances) views.push_back(ViewOf(migration, id, rows_.at(id)));
-  return views;
-}
-
-absl::StatusOr<InstanceView> InstanceTable::Find(absl::string_view migration,
-                                                 absl::string_view instance_id) const {
-  MutexLock lock(&mutex_);
-  const auto row = rows_.find(std::string(instance_id));
-  if (row == rows_.end() || !EnrolledFor(row->second.enrolment, migration)) {
-    return InstanceNotFound(migration, instance_id);
-  }
-  return ViewOf(migration, row->first, row->second);
-}
-
-std::vector<InstanceView> InstanceTable::ListBelow(absl::string_view migration, uint64_t epoch,
-                                                   Counted counted) const {
-  std::vector<InstanceView> views;
-  MutexLock lock(&mutex_);
-  const auto index = by_migration_.find(migration);
-  if (index == by_migration_.end()) return views;
-  const auto add = [&](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
-    mutex_.AssertHeld();
-    for (auto at = by_epoch.begin(); at != by_epoch.end() && at->first < epoch; ++at) {
-      for (const std::string& id : at->second) views.push_back(ViewOf(migration, id, rows_.at(id)));
-    }
-  };
-  if (counted != Counted::kPassedBy) add(index->second.following);
-  if (counted != Counted::kFollowing) add(index->second.passed_by);
-  return views;
-}
-
-std::vector<InstanceView> InstanceTable::ListNotFollowing(absl::string_view migration, uint64_t epoch) const {
-  std::vector<InstanceView> views = List(migration);
-  views.erase(std::remove_if(views.begin(), views.end(),
-                             [epoch](const InstanceView& view) {
-                               return view.passed_by ||
-                                      (view.lease == LeaseState::kLive && view.acknowledged_epoch >= epoch);
-                             }),
-              views.end());
-  return views;
-}
-
-std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migration, Counted counted) const {
-  MutexLock lock(&mutex_);
-  const auto index = by_migration_.find(migration);
-  if (index == by_migration_.end()) return std::nullopt;
-  std::optional<uint64_t> oldest;
-  const auto look = [&](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
-    if (!by_epoch.empty())
-      oldest = std::min(oldest.value_or(by_epoch.begin()->first), by_epoch.begin()->first);
-  };
-  if (counted != Counted::kPassedBy) look(index->second.following);
-  if (counted != Counted::kFollowing) look(index->second.passed_by);
-  return oldest;
-}
-
-InstanceCounts InstanceTable::Counts() const {
-  InstanceCounts counts;
-  MutexLock lock(&mutex_);
-  const absl::Duration now = clock_->SinceBoot();
-  for (const auto& [id, row] : rows_) {
-    const bool over = LeaseOver(row, now);
-    ++(over ? counts.expired : row.connected ? counts.connected : counts.disconnected);
-  }
-  return counts;
-}
-
 void InstanceTable::ExpireLeases() {
   MutexLock lock(&mutex_);
   const absl::Duration now = clock_->SinceBoot();
@@ -428,11 +305,8 @@ absl::StatusOr<uint64_t> InstanceTable::CommitEviction(absl::string_view migrati
   MutexLock write_lock(&write_mutex_);
   {
     MutexLock lock(&mutex_);
-    const auto row = rows_.find(instance_id);
-    if (row == rows_.end() || !EnrolledFor(row->second.enrolment, migration)) {
-      return InstanceNotFound(migration, instance_id);
-    }
-    const domain::Enrolment rest = without_migration(row->second.enrolment);
+    LOCKSTEP_ASSIGN_OR_RETURN(const Row* const row, FindEnrolled(migration, instance_id));
+    const domain::Enrolment rest = without_migration(row->enrolment);
     const std::string key = store::InstanceKey(instance_id);
     if (rest.migrations.empty()) {
       batch.Delete(store::Table::kInstances, key);

@@ -196,6 +196,9 @@ class InstanceTable {
   // What a commit holds: instances and the versions of their rows.
   using Written = std::vector<std::pair<std::string, uint64_t>>;
 
+  // NOT_FOUND (reason INSTANCE_NOT_FOUND).
+  absl::StatusOr<const Row*> FindEnrolled(absl::string_view migration, absl::string_view instance_id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Row*> FindConnected(const std::string& instance_id, ConnectionId connection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The same for whoever is just heard of: the lease is renewed.
