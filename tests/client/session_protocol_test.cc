@@ -233,7 +233,7 @@ TEST_F(SessionProtocolTest, HeldWritesGoOnWhenTheNextStateIsInForce) {
       1, [] { return uint64_t{1}; }, absl::InfiniteFuture(),
       [&](bool expired) {
         EXPECT_FALSE(expired);
-        EXPECT_EQ(ring_.PinCurrent().slot()->by_index[0]->state.write_weight, 1000u);
+        EXPECT_EQ(ring_.PinCurrent().slot()->Of(0).routing->state.write_weight, 1000u);
         ++resumed;
       });
   Advance(absl::Seconds(5));

@@ -41,7 +41,7 @@ TEST(SnapshotRingTest, OldestEpochIsThatOfTheOldestPin) {
   EXPECT_TRUE(ring.OlderPinned());
   EXPECT_EQ(ring.OldestEpochs()[0], 1u);
   EXPECT_FALSE(ring.OldestEpochs()[1].has_value());
-  EXPECT_EQ(first.slot()->by_index[0]->state.epoch, 1u);
+  EXPECT_EQ(first.slot()->Of(0).routing->state.epoch, 1u);
   first.Release();
   EXPECT_EQ(ring.OldestEpochs()[0], 2u);
   SnapshotPin moved = std::move(second);
@@ -65,13 +65,18 @@ TEST(SnapshotRingTest, NewestWaitsWhenEverySlotIsPinned) {
   pins.erase(pins.begin() + 10);
   EXPECT_TRUE(ring.TryPublish(waiting, absl::Seconds(100)));
   EXPECT_EQ(ring.current()->revision, 100u);
-  EXPECT_EQ(pins[10].slot()->by_index[0]->state.epoch, 12u) << "pinned slots stay as they were";
+  EXPECT_EQ(pins[10].slot()->Of(0).routing->state.epoch, 12u) << "pinned slots stay as they were";
 }
 
 // Readers pin, read, hand their pins to other threads and drop them while the writer publishes. Each pinned
 // slot must stay whole, and what the writer believes to have drained must never be seen again.
-TEST(SnapshotRingTest, ReadersAndWriterInParallel) {
-  SnapshotRing ring({"m"});
+class SnapshotRingFencesTest : public ::testing::TestWithParam<FenceKind> {};
+
+TEST_P(SnapshotRingFencesTest, ReadersAndWriterInParallel) {
+  if (GetParam() == FenceKind::kAsymmetric && BestFenceKind() != FenceKind::kAsymmetric) {
+    GTEST_SKIP() << "this kernel offers no membarrier(2)";
+  }
+  SnapshotRing ring({"m"}, GetParam());
   ASSERT_TRUE(Publish(ring, 1));
   constexpr uint64_t kEpochs = 3000;
   std::atomic<bool> stop{false};
@@ -86,7 +91,7 @@ TEST(SnapshotRingTest, ReadersAndWriterInParallel) {
       for (uint64_t i = 0; !stop.load(); ++i) {
         const uint64_t drained_before = drained.load();
         SnapshotPin pin = ring.PinCurrent();
-        const domain::RoutingState& state = pin.slot()->by_index[0]->state;
+        const domain::RoutingState& state = pin.slot()->Of(0).routing->state;
         if (state.epoch <= drained_before || state.epoch != state.generation) ++violations;
         if (i % 3 == static_cast<uint64_t>(r)) {
           MutexLock lock(&mutex);
@@ -112,6 +117,20 @@ TEST(SnapshotRingTest, ReadersAndWriterInParallel) {
   EXPECT_EQ(violations.load(), 0);
   EXPECT_EQ(ring.PinCount(), 0u);
   EXPECT_FALSE(ring.OlderPinned());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SnapshotRingFencesTest,
+                         ::testing::Values(FenceKind::kSymmetric, FenceKind::kAsymmetric));
+
+// The rule is laid out when a snapshot is published, and read instead of it.
+TEST(SnapshotRingTest, RulesFollowTheirSnapshot) {
+  SnapshotRing ring({"absent", "m"});
+  ASSERT_TRUE(Publish(ring, 7));
+  const SnapshotPin pin = ring.PinCurrent();
+  EXPECT_EQ(pin.slot()->Of(0).routing, nullptr);
+  EXPECT_EQ(pin.slot()->Of(1).routing->state.epoch, 7u);
+  EXPECT_EQ(pin.slot()->Of(1).rule.epoch, 7u);
+  EXPECT_EQ(pin.slot()->Of(1).index, 1u);
 }
 
 }  // namespace

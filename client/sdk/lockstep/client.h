@@ -18,12 +18,16 @@
 // destroying it there does nothing: two processes must not act as one instance.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
+#include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -32,6 +36,7 @@
 #include "core/domain/decision.h"
 #include "core/domain/snapshot.h"
 #include "lockstep/executor.h"
+#include "lockstep/internal/fork_generation.h"
 #include "lockstep/internal/snapshot_ring.h"
 #include "lockstep/state_storage.h"
 #include "lockstep/telemetry.h"
@@ -123,15 +128,18 @@ class RouteHandle {
   RouteHandle(RouteHandle&&) noexcept = default;
   RouteHandle& operator=(RouteHandle&&) noexcept = default;
 
-  const domain::Decision& decision() const { return decision_; }
-  uint64_t epoch() const { return decision_.epoch; }
-  uint64_t generation() const { return routing_->state.generation; }
-  domain::Stage stage() const { return routing_->state.stage; }
+  // Worked out at each call, from what was looked up when the handle was made.
+  domain::Decision decision() const {
+    return ABSL_PREDICT_FALSE(stale_) ? FromAuthority() : domain::DecideBy(migration_->rule, facts_);
+  }
+  uint64_t epoch() const { return migration_->rule.epoch; }
+  uint64_t generation() const { return state().generation; }
+  domain::Stage stage() const { return state().stage; }
   // Valid as long as the handle.
-  const domain::Contract& contract() const { return routing_->contract; }
-  const domain::RoutingState& state() const { return routing_->state; }
+  const domain::Contract& contract() const { return migration_->routing->contract; }
+  const domain::RoutingState& state() const { return migration_->routing->state; }
   // Full resource name; valid as long as the handle.
-  absl::string_view migration() const { return routing_->name; }
+  absl::string_view migration() const { return migration_->routing->name; }
   // Which history of the control plane's data the epoch is a number of.
   uint64_t store_epoch() const { return pin_.slot()->snapshot.store_epoch; }
   // The lease had run out when this was decided.
@@ -139,22 +147,29 @@ class RouteHandle {
   // Numbers the unbroken spans of the lease; see Client::CheckMayWrite.
   uint32_t lease_term() const { return lease_term_; }
   // For TelemetryRecorder.
-  Attribution attribution() const {
-    return {index_, routing_->state.generation, decision_.epoch, routing_->contract.revision};
-  }
+  Attribution attribution() const { return {migration_->index, generation(), epoch(), contract().revision}; }
   // The same: the routing key, or a name that the service prefers (see Subject). Refers to `name`.
-  Subject SubjectNamed(absl::string_view name) const { return {name, routing_->state.salt_seed}; }
+  Subject SubjectNamed(absl::string_view name) const { return {name, migration_->rule.salt_seed}; }
 
  private:
   friend class Client;
-  RouteHandle() = default;
+  // Lets only Client make one, within a StatusOr.
+  struct MadeByClient {};
+
+ public:
+  RouteHandle(MadeByClient, internal::SnapshotPin pin, const internal::RoutedMigration& migration,
+              const domain::KeyFacts& facts, uint32_t lease_term, bool stale)
+      : pin_(std::move(pin)), migration_(&migration), facts_(facts), lease_term_(lease_term), stale_(stale) {}
+
+ private:
+  // What a stale client does instead.
+  [[gnu::cold]] domain::Decision FromAuthority() const;
 
   internal::SnapshotPin pin_;
-  const domain::MigrationRouting* routing_ = nullptr;
-  domain::Decision decision_;
-  uint32_t index_ = 0;
-  uint32_t lease_term_ = 0;
-  bool stale_ = false;
+  const internal::RoutedMigration* migration_;
+  domain::KeyFacts facts_;
+  uint32_t lease_term_;
+  bool stale_;
 };
 
 struct ClientStats {
@@ -281,8 +296,46 @@ class Client {
   absl::Status LeaseOver(std::optional<absl::Duration> since) const;
   // Why there is nothing to route by.
   absl::Status NoSnapshot() const;
+  // Why Route has no answer: the key or the process; the snapshot.
+  [[gnu::cold]] absl::Status WhyNoRoute(absl::string_view key) const;
+  [[gnu::cold]] absl::Status WhyNoRoute(internal::SnapshotPin pin, MigrationHandle migration) const;
+  // By full or short name; null when it isn't among ClientOptions::migrations.
+  const uint32_t* FindIndex(absl::string_view migration) const;
+
+  // What Route reads, of parts_.
+  const internal::SnapshotRing* const ring_;
+  const std::atomic<uint32_t>* const lease_term_;
+  const std::atomic<bool>* const stale_;
+  const uint32_t fork_generation_;
 
   std::unique_ptr<Parts> parts_;
 };
+
+// In the header, so that a caller pays for what it uses of the answer. Each result is built where the caller
+// wants it: one that is made first and moved then would cost as much as the decision.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::StatusOr<RouteHandle> Client::Route(
+    MigrationHandle migration, absl::string_view key, const domain::Attributes* attributes) const {
+  const bool key_is_valid = key.size() - 1 < domain::kMaxKeyBytes;  // an empty one wraps around
+  if (ABSL_PREDICT_FALSE(!key_is_valid || internal::ForkGeneration() != fork_generation_)) {
+    return WhyNoRoute(key);
+  }
+  // Before the pin: a snapshot that came with a new term of the lease is never taken for one of the term
+  // before.
+  const uint32_t lease_term = lease_term_->load(std::memory_order_acquire);
+  internal::SnapshotPin pin = ring_->PinCurrent();
+  if (ABSL_PREDICT_FALSE(pin.slot() == nullptr)) return WhyNoRoute(std::move(pin), migration);
+  const internal::RoutedMigration& routed = pin.slot()->Of(migration.index());
+  if (ABSL_PREDICT_FALSE(routed.routing == nullptr)) return WhyNoRoute(std::move(pin), migration);
+  return absl::StatusOr<RouteHandle>(absl::in_place, RouteHandle::MadeByClient(), std::move(pin), routed,
+                                     domain::LookUp(routed.rule, key, attributes), lease_term,
+                                     stale_->load(std::memory_order_relaxed));
+}
+
+inline absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::string_view key,
+                                                 const domain::Attributes* attributes) const {
+  const uint32_t* const index = FindIndex(migration);
+  if (ABSL_PREDICT_FALSE(index == nullptr)) return Resolve(migration).status();
+  return Route(MigrationHandle(*index), key, attributes);
+}
 
 }  // namespace lockstep

@@ -10,7 +10,6 @@
 #include "absl/strings/str_join.h"
 #include "client/sdk/src/client_options.h"
 #include "client/sdk/src/client_state.h"
-#include "client/sdk/src/fork_generation.h"
 #include "client/sdk/src/session.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
@@ -18,6 +17,7 @@
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
 #include "core/domain/migration.h"
+#include "lockstep/internal/fork_generation.h"
 #include "lockstep/internal/held_writes.h"
 #include "lockstep/internal/mirror_journal.h"
 #include "lockstep/internal/repair_queue.h"
@@ -32,24 +32,6 @@ constexpr absl::Duration kWaitPoll = absl::Milliseconds(2);
 constexpr absl::Duration kHastenInterval = absl::Milliseconds(100);
 // For the server's end of stream after Leave.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
-
-// While the control plane can't be heard, a rollback may have been missed: the side that is written first is
-// right in every case.
-void ServeFromAuthority(domain::Decision& decision) {
-  decision.compare = false;
-  switch (decision.write_mode) {
-    case domain::WriteMode::kOldOnly:
-    case domain::WriteMode::kOldThenNew:
-      decision.read_side = domain::Side::kOld;
-      return;
-    case domain::WriteMode::kHeld:
-      return;  // nothing is being written: both sides are right
-    case domain::WriteMode::kNewThenOld:
-    case domain::WriteMode::kNewOnly:
-      decision.read_side = domain::Side::kNew;
-      return;
-  }
-}
 
 absl::Status Forked() {
   return absl::FailedPreconditionError(
@@ -73,6 +55,11 @@ internal::StoredClientState Restrict(internal::StoredClientState state,
   return state;
 }
 
+struct NameHash {
+  using is_transparent = void;
+  size_t operator()(absl::string_view name) const { return domain::KeyHash(0, name); }
+};
+
 }  // namespace
 
 struct Client::Parts {
@@ -95,7 +82,10 @@ struct Client::Parts {
     }
     repairs = std::make_shared<internal::RepairQueue>(options.max_outstanding_repairs, options.executor.get(),
                                                       options.clock, &telemetry, prng.Next());
-    for (uint32_t i = 0; i < migrations.size(); ++i) indexes.emplace(migrations[i], i);
+    for (uint32_t i = 0; i < migrations.size(); ++i) {
+      indexes.emplace(migrations[i], i);
+      indexes.emplace(domain::ShortMigrationName(migrations[i]), i);
+    }
     held_writes = std::make_shared<internal::HeldWrites>(options.executor.get(), options.clock);
     slice_checker = std::make_shared<internal::SliceChecker>(migrations, options.executor.get());
     internal::SessionOptions session_options{.enrolment = {.instance_id = options.instance_id,
@@ -150,7 +140,8 @@ struct Client::Parts {
   const uint32_t fork_generation = internal::ForkGeneration();
   ClientOptions options;
   const std::vector<std::string> migrations;  // sorted
-  absl::flat_hash_map<std::string, uint32_t> indexes;
+  // By full and by short name.
+  absl::flat_hash_map<std::string, uint32_t, NameHash, std::equal_to<>> indexes;
   internal::SnapshotRing ring;
   TelemetryRecorder telemetry;
   std::shared_ptr<ThreadPoolExecutor> own_executor;  // null: the service's
@@ -171,7 +162,12 @@ struct Client::Parts {
   std::optional<absl::Status> shutdown_result ABSL_GUARDED_BY(shutdown_mutex);
 };
 
-Client::Client(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Client::Client(std::unique_ptr<Parts> parts)
+    : ring_(&parts->ring),
+      lease_term_(&parts->session->lease().term_cell()),
+      stale_(&parts->session->stale_cell()),
+      fork_generation_(parts->fork_generation),
+      parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
   LOCKSTEP_RETURN_IF_ERROR(internal::ValidateOptions(options));
@@ -244,24 +240,22 @@ absl::Duration Client::RunOnce() {
   return parts_->forked() ? absl::InfiniteDuration() : parts_->session->RunOnce();
 }
 
+const uint32_t* Client::FindIndex(absl::string_view migration) const {
+  const auto found = parts_->indexes.find(migration);
+  return found == parts_->indexes.end() ? nullptr : &found->second;
+}
+
 absl::StatusOr<MigrationHandle> Client::Resolve(absl::string_view migration) const {
-  auto found = parts_->indexes.find(migration);
-  if (found == parts_->indexes.end()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const domain::MigrationId id, domain::ParseMigrationName(migration));
-    found = parts_->indexes.find(domain::FullMigrationName(id));
-  }
-  if (found == parts_->indexes.end()) {
-    return absl::NotFoundError(absl::StrCat(migration, " is not in ClientOptions::migrations (",
-                                            absl::StrJoin(parts_->migrations, ", "), ")"));
-  }
-  return MigrationHandle(found->second);
+  if (const uint32_t* const index = FindIndex(migration)) return MigrationHandle(*index);
+  LOCKSTEP_RETURN_IF_ERROR(domain::ParseMigrationName(migration).status());
+  return absl::NotFoundError(absl::StrCat(migration, " is not in ClientOptions::migrations (",
+                                          absl::StrJoin(parts_->migrations, ", "), ")"));
 }
 
 absl::StatusOr<const domain::MigrationRouting*> Client::RoutingOf(const internal::SnapshotPin& pin,
                                                                   MigrationHandle migration) const {
   if (pin.slot() == nullptr) return NoSnapshot();
-  LOCKSTEP_CHECK(migration.index() < pin.slot()->by_index.size(), "a MigrationHandle of another client");
-  const domain::MigrationRouting* const routing = pin.slot()->by_index[migration.index()];
+  const domain::MigrationRouting* const routing = pin.slot()->Of(migration.index()).routing;
   if (routing == nullptr && !parts_->session->heard()) {
     return absl::UnavailableError(
         absl::StrCat("the snapshot in the state directory has no ", parts_->migrations[migration.index()],
@@ -275,32 +269,40 @@ absl::StatusOr<const domain::MigrationRouting*> Client::RoutingOf(const internal
   return routing;
 }
 
-absl::StatusOr<RouteHandle> Client::Route(MigrationHandle migration, absl::string_view key,
-                                          const domain::Attributes* attributes) const {
-  if (key.empty() || key.size() > domain::kMaxKeyBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a routing key has 1 to ", domain::kMaxKeyBytes, " bytes; this one has ", key.size()));
-  }
+absl::Status Client::WhyNoRoute(absl::string_view key) const {
   if (parts_->forked()) return Forked();
-  RouteHandle handle;
-  // Before the pin: a snapshot that came with a new term of the lease is never taken for one of the term
-  // before.
-  handle.lease_term_ = parts_->session->lease().term();
-  handle.pin_ = parts_->ring.PinCurrent();
-  LOCKSTEP_ASSIGN_OR_RETURN(handle.routing_, RoutingOf(handle.pin_, migration));
-  handle.index_ = migration.index();
-  handle.decision_ = domain::Decide(handle.routing_->state, key, attributes);
-  if (parts_->session->stale()) {
-    handle.stale_ = true;
-    ServeFromAuthority(handle.decision_);
+  return absl::InvalidArgumentError(
+      absl::StrCat("a routing key has 1 to ", domain::kMaxKeyBytes, " bytes; this one has ", key.size()));
+}
+
+absl::Status Client::WhyNoRoute(internal::SnapshotPin pin, MigrationHandle migration) const {
+  return RoutingOf(pin, migration).status();
+}
+
+// While the control plane can't be heard, a rollback may have been missed: the side that is written first is
+// right in every case.
+domain::Decision RouteHandle::FromAuthority() const {
+  domain::Decision decision = domain::DecideBy(migration_->rule, facts_);
+  decision.compare = false;
+  switch (decision.write_mode) {
+    case domain::WriteMode::kOldOnly:
+    case domain::WriteMode::kOldThenNew:
+      decision.read_side = domain::Side::kOld;
+      break;
+    case domain::WriteMode::kHeld:
+      break;  // nothing is being written: both sides are right
+    case domain::WriteMode::kNewThenOld:
+    case domain::WriteMode::kNewOnly:
+      decision.read_side = domain::Side::kNew;
+      break;
   }
-  return handle;
+  return decision;
 }
 
 uint64_t Client::EpochInForce(MigrationHandle migration) const {
   const internal::SnapshotPin pin = parts_->ring.PinCurrent();
   if (pin.slot() == nullptr) return 0;
-  const domain::MigrationRouting* const routing = pin.slot()->by_index[migration.index()];
+  const domain::MigrationRouting* const routing = pin.slot()->Of(migration.index()).routing;
   return routing == nullptr ? 0 : routing->state.epoch;
 }
 
@@ -355,12 +357,6 @@ absl::Status Client::NoSnapshot() const {
   return absl::UnavailableError(
       absl::StrCat("no snapshot from the control plane yet, and no side is assumed without one; ",
                    error.ok() ? "still connecting" : absl::StrCat("last error: ", error.ToString())));
-}
-
-absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::string_view key,
-                                          const domain::Attributes* attributes) const {
-  LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle handle, Resolve(migration));
-  return Route(handle, key, attributes);
 }
 
 absl::Status Client::Shutdown(absl::Time deadline, Departure departure) {

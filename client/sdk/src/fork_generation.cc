@@ -1,4 +1,4 @@
-#include "client/sdk/src/fork_generation.h"
+#include "lockstep/internal/fork_generation.h"
 
 #include <pthread.h>
 

@@ -88,6 +88,8 @@ class Session {
 
   bool ready() const { return ready_.load(std::memory_order_acquire); }
   bool stale() const { return stale_.load(std::memory_order_relaxed); }
+  // What `stale` reads, for readers on a request's path.
+  const std::atomic<bool>& stale_cell() const { return stale_; }
   // A snapshot has come from the control plane.
   bool heard() const { return heard_.load(std::memory_order_acquire); }
   const Lease& lease() const { return lease_; }

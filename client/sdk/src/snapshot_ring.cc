@@ -6,17 +6,23 @@
 
 namespace lockstep::internal {
 
-SnapshotRing::SnapshotRing(std::vector<std::string> migrations)
-    : migrations_(std::move(migrations)), slots_(std::make_unique<std::array<SnapshotSlot, kSlots>>()) {}
+SnapshotRing::SnapshotRing(std::vector<std::string> migrations, FenceKind fences)
+    : fences_(fences),
+      migrations_(std::move(migrations)),
+      slots_(std::make_unique<std::array<SnapshotSlot, kSlots>>()) {
+  for (size_t i = 0; i < kSlots; ++i) {
+    (*slots_)[i].pins = &pins_;
+    (*slots_)[i].index = i;
+    (*slots_)[i].by_index = std::make_unique<RoutedMigration[]>(migrations_.size());
+    (*slots_)[i].migrations = migrations_.size();
+  }
+}
 
 SnapshotRing::~SnapshotRing() { LOCKSTEP_CHECK(PinCount() == 0, "a RouteHandle outlived its Client"); }
 
-uint64_t SnapshotRing::PinsOf(const SnapshotSlot& slot) {
-  uint64_t pins = 0;
-  // Acquire pairs with the release of the pin: what its holder read, it has read before we overwrite. A pin
-  // that is taken while we count is of a reader that will see that the slot is no longer current.
-  for (const SnapshotSlot::Shard& shard : slot.shards) pins += shard.pins.load(std::memory_order_seq_cst);
-  return pins;
+void SnapshotRing::SetCurrent(SnapshotSlot* slot) {
+  current_.store(slot, std::memory_order_release);
+  HeavyFence(fences_);
 }
 
 bool SnapshotRing::TryPublish(domain::Snapshot& snapshot, absl::Duration now) {
@@ -25,18 +31,24 @@ bool SnapshotRing::TryPublish(domain::Snapshot& snapshot, absl::Duration now) {
     SnapshotSlot& slot = (*slots_)[(next_slot_ + i) % kSlots];
     if (&slot == current || IsPinned(slot)) continue;
     slot.snapshot = std::move(snapshot);
-    slot.by_index.clear();
-    for (const std::string& name : migrations_) slot.by_index.push_back(slot.snapshot.Find(name));
+    for (size_t m = 0; m < migrations_.size(); ++m) {
+      RoutedMigration& migration = slot.by_index[m];
+      migration.index = static_cast<uint32_t>(m);
+      migration.routing = slot.snapshot.Find(migrations_[m]);
+      if (migration.routing != nullptr) migration.rule = domain::RuleOf(migration.routing->state);
+    }
     slot.published_number = ++published_;
     next_slot_ = (next_slot_ + i + 1) % kSlots;
-    current_.store(&slot, std::memory_order_seq_cst);
+    SetCurrent(&slot);
     if (current != nullptr) current->superseded_at = now;
     return true;
   }
   return false;
 }
 
-void SnapshotRing::Close() { current_.store(nullptr, std::memory_order_seq_cst); }
+void SnapshotRing::Close() {
+  if (current_.load(std::memory_order_relaxed) != nullptr) SetCurrent(nullptr);
+}
 
 const domain::Snapshot* SnapshotRing::current() const {
   const SnapshotSlot* const slot = current_.load(std::memory_order_relaxed);
@@ -48,7 +60,7 @@ SnapshotRing::PinnedOperations SnapshotRing::OlderPins(absl::Duration now) const
   PinnedOperations result;
   for (const SnapshotSlot& slot : *slots_) {
     if (&slot == current) continue;
-    const uint64_t pins = PinsOf(slot);
+    const uint64_t pins = pins_.Holders(slot.index);
     if (pins == 0) continue;
     result.operations += pins;
     result.oldest = std::max(result.oldest, now - slot.superseded_at);
@@ -57,7 +69,7 @@ SnapshotRing::PinnedOperations SnapshotRing::OlderPins(absl::Duration now) const
 }
 
 bool SnapshotRing::OtherStorePinned(uint64_t store_epoch) const {
-  return std::any_of(slots_->begin(), slots_->end(), [store_epoch](const SnapshotSlot& slot) {
+  return std::any_of(slots_->begin(), slots_->end(), [this, store_epoch](const SnapshotSlot& slot) {
     return slot.snapshot.store_epoch != store_epoch && IsPinned(slot);
   });
 }
@@ -68,8 +80,8 @@ std::vector<std::optional<uint64_t>> SnapshotRing::OldestEpochs() const {
   for (const SnapshotSlot& slot : *slots_) {
     if (slot.published_number == 0 || (&slot != current && !IsPinned(slot))) continue;
     for (size_t i = 0; i < oldest.size(); ++i) {
-      if (slot.by_index[i] == nullptr) continue;
-      const uint64_t epoch = slot.by_index[i]->state.epoch;
+      if (slot.by_index[i].routing == nullptr) continue;
+      const uint64_t epoch = slot.by_index[i].rule.epoch;
       oldest[i] = oldest[i].has_value() ? std::min(*oldest[i], epoch) : epoch;
     }
   }
@@ -78,9 +90,7 @@ std::vector<std::optional<uint64_t>> SnapshotRing::OldestEpochs() const {
 
 uint64_t SnapshotRing::PinCount() const {
   uint64_t count = 0;
-  for (const SnapshotSlot& slot : *slots_) {
-    for (const SnapshotSlot::Shard& shard : slot.shards) count += shard.pins.load(std::memory_order_relaxed);
-  }
+  for (const SnapshotSlot& slot : *slots_) count += pins_.Holders(slot.index);
   return count;
 }
 

@@ -1,10 +1,12 @@
 // The snapshots an SDK may still be acting on, and who is acting on them.
 //
-// A fixed ring of slots that live as long as the ring, each with counters of the operations pinned to it. A
+// A fixed ring of slots that live as long as the ring, each with a count of the operations pinned to it. A
 // reader loads the current slot, counts itself in, and looks again whether the slot is still current; if it
 // moved, it counts itself out and tries again. So a counted reader either was seen by the writer or has seen
 // the writer, and the guard that keeps a snapshot alive is the same one that tells when its epochs have
-// drained. No lock, no allocation; two atomic additions on a cache line that other threads rarely touch.
+// drained. Readers take no lock, allocate nothing and share no cache line that anybody writes: they count in
+// their thread's part of a PinTable, and the fence between counting and looking again is the writer's to pay
+// (asymmetric_fence.h).
 //
 // Readers: any thread. One writer at a time (the caller sees to it).
 #pragma once
@@ -18,21 +20,35 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/optimization.h"
 #include "absl/time/time.h"
+#include "core/base/check.h"
+#include "core/domain/decision.h"
 #include "core/domain/snapshot.h"
-#include "lockstep/internal/thread_shard.h"
+#include "lockstep/internal/asymmetric_fence.h"
+#include "lockstep/internal/pin_table.h"
 
 namespace lockstep::internal {
 
-struct SnapshotSlot {
-  struct alignas(64) Shard {
-    std::atomic<uint32_t> pins{0};
-  };
+// A migration as a snapshot has it.
+struct alignas(64) RoutedMigration {
+  domain::DecisionRule rule;
+  const domain::MigrationRouting* routing = nullptr;  // null: not in the snapshot
+  uint32_t index = 0;
+};
 
-  std::array<Shard, kThreadShards> shards;
-  // Written while the slot is neither current nor pinned.
+struct alignas(64) SnapshotSlot {
+  // Set once.
+  const PinTable* pins = nullptr;
+  size_t index = 0;
+  std::unique_ptr<RoutedMigration[]> by_index;
+  size_t migrations = 0;
+  const RoutedMigration& Of(uint32_t migration) const {
+    LOCKSTEP_CHECK(migration < migrations, "a MigrationHandle of another client");
+    return by_index[migration];
+  }
+  // Written, as the elements of `by_index`, while the slot is neither current nor pinned.
   domain::Snapshot snapshot;
-  std::vector<const domain::MigrationRouting*> by_index;  // null: not in the snapshot
   // Only the writer uses these.
   uint64_t published_number = 0;  // 0: never used
   absl::Duration superseded_at = absl::ZeroDuration();
@@ -42,13 +58,11 @@ struct SnapshotSlot {
 class SnapshotPin {
  public:
   SnapshotPin() = default;
-  SnapshotPin(SnapshotPin&& other) noexcept
-      : slot_(std::exchange(other.slot_, nullptr)), shard_(other.shard_) {}
+  SnapshotPin(SnapshotPin&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)) {}
   SnapshotPin& operator=(SnapshotPin&& other) noexcept {
     if (this != &other) {
       Release();
       slot_ = std::exchange(other.slot_, nullptr);
-      shard_ = other.shard_;
     }
     return *this;
   }
@@ -58,39 +72,36 @@ class SnapshotPin {
   const SnapshotSlot* slot() const { return slot_; }
   void Release() {
     if (slot_ == nullptr) return;
-    // Release: the writer that sees the zero may overwrite the slot.
-    slot_->shards[shard_].pins.fetch_sub(1, std::memory_order_release);
+    slot_->pins->OfThisThread().slots[slot_->index].Release();
     slot_ = nullptr;
   }
 
  private:
   friend class SnapshotRing;
-  SnapshotPin(SnapshotSlot* slot, uint32_t shard) : slot_(slot), shard_(shard) {}
+  explicit SnapshotPin(const SnapshotSlot* slot) : slot_(slot) {}
 
-  SnapshotSlot* slot_ = nullptr;
-  uint32_t shard_ = 0;
+  const SnapshotSlot* slot_ = nullptr;
 };
 
 class SnapshotRing {
  public:
-  static constexpr size_t kSlots = 64;
+  static constexpr size_t kSlots = kPinSlots;
 
   // `migrations`: full names, by index.
-  explicit SnapshotRing(std::vector<std::string> migrations);
+  explicit SnapshotRing(std::vector<std::string> migrations, FenceKind fences = BestFenceKind());
   // Aborts when something is still pinned: handles must not outlive the client.
   ~SnapshotRing();
 
   // Reader. An empty pin when there is no current snapshot.
-  SnapshotPin PinCurrent() {
-    const uint32_t shard = ThreadShard();
-    SnapshotSlot* slot = current_.load(std::memory_order_acquire);
-    while (slot != nullptr) {
-      // Sequentially consistent, as are the writer's exchange and its reading of the counters: one of the two
-      // sees the other.
-      slot->shards[shard].pins.fetch_add(1, std::memory_order_seq_cst);
-      SnapshotSlot* const now = current_.load(std::memory_order_seq_cst);
-      if (now == slot) return SnapshotPin(slot, shard);
-      slot->shards[shard].pins.fetch_sub(1, std::memory_order_release);
+  SnapshotPin PinCurrent() const {
+    PinCounts& counts = pins_.OfThisThread();
+    const SnapshotSlot* slot = current_.load(std::memory_order_acquire);
+    while (ABSL_PREDICT_TRUE(slot != nullptr)) {
+      counts.slots[slot->index].Take();
+      LightFence(fences_);  // pairs with the one after the writer's store
+      const SnapshotSlot* const now = current_.load(std::memory_order_acquire);
+      if (ABSL_PREDICT_TRUE(now == slot)) return SnapshotPin(slot);
+      counts.slots[slot->index].Release();
       slot = now;
     }
     return SnapshotPin();
@@ -123,12 +134,15 @@ class SnapshotRing {
   uint64_t PinCount() const;
 
  private:
-  static uint64_t PinsOf(const SnapshotSlot& slot);
-  static bool IsPinned(const SnapshotSlot& slot) { return PinsOf(slot) != 0; }
+  bool IsPinned(const SnapshotSlot& slot) const { return pins_.Holders(slot.index) != 0; }
+  // Makes `slot` current; from then on, whoever is not counted in another slot will not get it any more.
+  void SetCurrent(SnapshotSlot* slot);
 
+  std::atomic<SnapshotSlot*> current_{nullptr};
+  const FenceKind fences_;
+  PinTable pins_;
   const std::vector<std::string> migrations_;
   std::unique_ptr<std::array<SnapshotSlot, kSlots>> slots_;
-  std::atomic<SnapshotSlot*> current_{nullptr};
   uint64_t published_ = 0;
   size_t next_slot_ = 0;
 };

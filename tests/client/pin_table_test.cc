@@ -1,0 +1,99 @@
+#include "lockstep/internal/pin_table.h"
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace lockstep::internal {
+namespace {
+
+void Take(const PinTable& table, size_t slot) { table.OfThisThread().slots[slot].Take(); }
+void Release(const PinTable& table, size_t slot) { table.OfThisThread().slots[slot].Release(); }
+
+TEST(PinTableTest, CountsEachSlotByItself) {
+  PinTable table;
+  EXPECT_EQ(table.Holders(0), 0u);
+  Take(table, 0);
+  Take(table, 0);
+  Take(table, kPinSlots - 1);
+  EXPECT_EQ(table.Holders(0), 2u);
+  EXPECT_EQ(table.Holders(1), 0u);
+  EXPECT_EQ(table.Holders(kPinSlots - 1), 1u);
+  Release(table, 0);
+  EXPECT_EQ(table.Holders(0), 1u);
+}
+
+TEST(PinTableTest, AnotherThreadMayReleaseAndBothMayEnd) {
+  PinTable table;
+  std::thread([&] { Take(table, 3); }).join();
+  EXPECT_EQ(table.Holders(3), 1u) << "its thread has ended; it has not been released";
+  std::thread([&] { Release(table, 3); }).join();
+  EXPECT_EQ(table.Holders(3), 0u);
+}
+
+TEST(PinTableTest, ThreadsThatComeLaterTakeOverTheCountsOfThoseThatEnded) {
+  PinTable table;
+  const PinCounts* first = nullptr;
+  std::thread([&] {
+    Take(table, 5);
+    first = &table.OfThisThread();
+  }).join();
+  std::thread([&] {
+    EXPECT_EQ(&table.OfThisThread(), first);
+    Take(table, 5);
+  }).join();
+  EXPECT_EQ(table.Holders(5), 2u);
+}
+
+TEST(PinTableTest, OneThreadInManyTables) {
+  std::vector<std::unique_ptr<PinTable>> tables;
+  for (int i = 0; i < 20; ++i) tables.push_back(std::make_unique<PinTable>());
+  const PinCounts* const of_first = &tables[0]->OfThisThread();
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& table : tables) Take(*table, 1);
+  }
+  for (const auto& table : tables) EXPECT_EQ(table->Holders(1), 3u);
+  EXPECT_EQ(&tables[0]->OfThisThread(), of_first);
+  tables.clear();
+  PinTable next;
+  Take(next, 1);
+  EXPECT_EQ(next.Holders(1), 1u) << "a table in the place of one that is gone begins anew";
+}
+
+TEST(PinTableTest, AThreadMayEndAfterTheTable) {
+  auto table = std::make_unique<PinTable>();
+  std::atomic<int> phase{0};
+  std::thread thread([&] {
+    Take(*table, 0);
+    Release(*table, 0);
+    phase = 1;
+    while (phase != 2) std::this_thread::yield();
+  });
+  while (phase != 1) std::this_thread::yield();
+  table.reset();
+  phase = 2;
+  thread.join();
+}
+
+// Made before the thread's entries, so destroyed after them.
+struct ReleasesAtTheEnd {
+  const PinTable* table = nullptr;
+  ~ReleasesAtTheEnd() {
+    if (table != nullptr) Release(*table, 2);
+  }
+};
+
+TEST(PinTableTest, AThreadLocalMayReleaseWhenTheThreadEnds) {
+  PinTable table;
+  std::thread([&] {
+    thread_local ReleasesAtTheEnd at_the_end;
+    at_the_end.table = &table;
+    Take(table, 2);
+  }).join();
+  EXPECT_EQ(table.Holders(2), 0u);
+}
+
+}  // namespace
+}  // namespace lockstep::internal
