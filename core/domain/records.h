@@ -75,8 +75,12 @@ struct SliceCheck {
   uint64_t epoch = 0;  // the one that holds the slice
   uint32_t checked = 0;
   uint32_t repaired = 0;
-  uint32_t differing = 0;  // still differ, or could not be compared: the slice must not move
-  std::string example;     // of the first that differs, in words
+  uint32_t differing = 0;  // still differ: the slice must not move
+  // Of the first that differs, in words; without one, of the first that could not be compared.
+  std::string example;
+  // Could not be compared, since a side could not be read; in none of the counts above. The slice must not
+  // move towards new.
+  uint32_t unchecked = 0;
   bool operator==(const SliceCheck&) const = default;
 };
 

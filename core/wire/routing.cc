@@ -111,6 +111,7 @@ v1::SliceCheck SliceCheckToProto(const domain::SliceCheck& check) {
   out.set_checked(check.checked);
   out.set_repaired(check.repaired);
   out.set_differing(check.differing);
+  out.set_unchecked(check.unchecked);
   const std::string example = ToValidUtf8(check.example);
   out.set_example(std::string(Utf8Prefix(example, kMaxSliceExampleBytes)));
   return out;
@@ -130,7 +131,7 @@ std::vector<domain::SliceCheck> ReadSliceChecks(const v1::Ack& ack, Violations& 
     CheckMigrationName(path / "migration", in.migration(), violations);
     if (!names.insert(in.migration()).second) violations.Add(path / "migration", "comes twice");
     out.push_back({in.migration(), in.epoch(), in.checked(), in.repaired(), in.differing(),
-                   std::string(Utf8Prefix(in.example(), kMaxSliceExampleBytes))});
+                   std::string(Utf8Prefix(in.example(), kMaxSliceExampleBytes)), in.unchecked()});
   }
   return out;
 }

@@ -264,7 +264,7 @@ domain::Enrolment RandomValues::Enrolment() {
 std::vector<domain::SliceCheck> RandomValues::SliceChecks() {
   std::vector<domain::SliceCheck> out;
   for (size_t i = Size(3); i > 0; --i) {
-    out.push_back({Name(), Number(), Weight(), Weight(), Weight(), Text("record differs")});
+    out.push_back({Name(), Number(), Weight(), Weight(), Weight(), Text("record differs"), Weight()});
   }
   return out;
 }

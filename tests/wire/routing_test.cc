@@ -99,7 +99,7 @@ TEST(AckTest, RefusesSliceChecksOfNothing) {
   ack.mutable_slice_checks(0)->set_example(std::string(1 << 20, 'x'));
   EXPECT_EQ(AckFromProto(ack)->slice_checks[0].example.size(), kMaxSliceExampleBytes);
   Ack long_one;
-  long_one.slice_checks.push_back({kName, 1, 1, 0, 1, std::string(5000, 'x') + "\xff"});
+  long_one.slice_checks.push_back({kName, 1, 1, 0, 1, std::string(5000, 'x') + "\xff", 0});
   EXPECT_EQ(ToProto(long_one).slice_checks(0).example().size(), kMaxSliceExampleBytes);
 }
 
