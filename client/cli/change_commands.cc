@@ -21,6 +21,7 @@ struct ChangeArgs {
   bool dry_run = false;
   bool override_gate = false;
   bool accept_no_way_back = false;
+  bool accept_differences = false;
 };
 
 v1::StateChange MakeChange(Session& session, const ChangeArgs& args) {
@@ -45,7 +46,7 @@ void Report(Session& session, absl::string_view command, bool dry_run, const v1:
                               ", epoch ", migration.routing().epoch()));
   }
   if (migration.has_pending_routing()) {
-    const int waiting_for = migration.waiting_for_size();
+    const uint32_t waiting_for = WaitingForCount(migration);
     session.Note(Glyph::kWaiting, Tone::kWaiting,
                  absl::StrCat("on the way to ", DescribeRouting(migration.pending_routing()),
                               waiting_for == 0   ? ""
@@ -176,6 +177,45 @@ void AddAdvance(CLI::App* root, Action* action) {
   command->callback([=] { *action = [=](Session& session) { return Advance(session, *args); }; });
 }
 
+// What accepting differences puts at risk, on stderr.
+void TellWhatDiffers(Session& session, const std::string& name) {
+  v1::GetMigrationRequest request;
+  request.set_name(name);
+  const auto migration = session.connection().Call(&v1::MigrationService::Stub::GetMigration, request);
+  if (!migration.ok()) return;  // the rollback itself will say what is wrong
+  const uint32_t known = migration->differing_records();
+  const std::string count = known == 0   ? "no record is known to differ, but some may"
+                            : known == 1 ? "1 record, at least, differs"
+                                         : absl::StrCat(known, " records, at least, differ");
+  session.Warn(
+      absl::StrCat("at risk: ", count,
+                   "; the old side's row counts for them from there on, and what only new has of them "
+                   "is not carried back"));
+}
+
+// Never asks: whoever rolls back is in a hurry, and it can be undone.
+void AddRollback(CLI::App* root, Action* action) {
+  CLI::App* command =
+      root->add_subcommand("rollback", "To the stage below, from CUTOVER slice by slice; never asks")
+          ->group("Moving a migration");
+  const auto args = AddChangeArgs(command);
+  command->add_flag("--accept-differences", args->accept_differences,
+                    "Go back from CUTOVER although records differ; needs --reason");
+  command->callback([=] {
+    *action = [=](Session& session) {
+      if (args->accept_differences && args->reason.empty()) {
+        return session.UsageError(
+            "--accept-differences needs --reason: it is written into the decision record");
+      }
+      const auto name = ResolveMigrationName(session.settings(), args->name);
+      if (name.ok() && args->accept_differences) TellWhatDiffers(session, *name);
+      v1::RollbackMigrationRequest request;
+      request.set_accept_differences(args->accept_differences);
+      return Change(session, *args, "rollback", request, "", &v1::MigrationService::Stub::RollbackMigration);
+    };
+  });
+}
+
 void AddSetWeight(CLI::App* root, Action* action) {
   CLI::App* command =
       root->add_subcommand("set-weight", "Set the share of reads served from new, within CANARY_READ")
@@ -212,9 +252,7 @@ void AddChangeCommands(CLI::App* root, Action* action) {
   AddPlainCommand(root, action, "pause", "Stay at this step; a rollback still happens", "",
                   &Stub::PauseMigration);
   AddPlainCommand(root, action, "resume", "Go on after a pause or a rollback", "", &Stub::ResumeMigration);
-  // Never asks: whoever rolls back is in a hurry, and it can be undone.
-  AddPlainCommand(root, action, "rollback", "To the stage below, from CUTOVER slice by slice; never asks", "",
-                  &Stub::RollbackMigration);
+  AddRollback(root, action);
   AddPlainCommand(root, action, "abort", "To OFF; evidence and coverage are void",
                   "takes it to OFF, and its evidence and coverage are void", &Stub::AbortMigration);
   AddSetWeight(root, action);

@@ -115,6 +115,11 @@ std::string DescribeWaitedFor(const FenceWaitGroup& group) {
   return text;
 }
 
+uint32_t WaitingForCount(const v1::Migration& migration) {
+  // Servers of earlier versions don't count.
+  return std::max(migration.waiting_for_count(), static_cast<uint32_t>(migration.waiting_for_size()));
+}
+
 std::string RenderPending(const v1::Migration& migration, const RenderOptions& options) {
   if (!migration.has_pending_routing()) return "";
   std::string out = absl::StrCat("\n", Paint(options.style, Tone::kStrong, "Pending"), "\n");
@@ -141,6 +146,8 @@ std::string RenderPending(const v1::Migration& migration, const RenderOptions& o
     }
     absl::StrAppend(&out, table.ToString(options.style, "      "));
   }
+  const uint32_t unnamed = WaitingForCount(migration) - static_cast<uint32_t>(migration.waiting_for_size());
+  if (unnamed > 0) absl::StrAppend(&out, "    and ", unnamed, " more\n");
   return out;
 }
 

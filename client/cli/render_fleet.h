@@ -26,6 +26,8 @@ struct FenceWaitGroup {
 
 // By reason and by what would end the wait, in order of appearance.
 std::vector<FenceWaitGroup> GroupFenceWaits(const v1::Migration& migration);
+// Those that are not named included.
+uint32_t WaitingForCount(const v1::Migration& migration);
 // "cities-0, cities-1, cities-2 and 4 more".
 std::string DescribeWaitedFor(const FenceWaitGroup& group);
 // A section with the goal that is not published yet: what holds it up, since when, and what would end that.

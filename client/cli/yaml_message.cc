@@ -48,14 +48,24 @@ NumberForm FormOf(const FieldDescriptor& field) {
 // carry.
 bool OutputOnly(const FieldDescriptor& field) {
   static const auto* const kFields = new std::set<absl::string_view>{
-      "lockstep.v1.Migration.uid",           "lockstep.v1.Migration.etag",
-      "lockstep.v1.Migration.run_state",     "lockstep.v1.Migration.run_state_reason",
-      "lockstep.v1.Migration.step",          "lockstep.v1.Migration.step_start_time",
-      "lockstep.v1.Migration.routing",       "lockstep.v1.Migration.pending_routing",
-      "lockstep.v1.Migration.pending_since", "lockstep.v1.Migration.waiting_for",
-      "lockstep.v1.Migration.gate",          "lockstep.v1.Migration.create_time",
-      "lockstep.v1.Migration.update_time",   "lockstep.v1.Migration.deadline_time",
-      "lockstep.v1.Migration.reversible",    "lockstep.v1.Contract.revision",
+      "lockstep.v1.Migration.uid",
+      "lockstep.v1.Migration.etag",
+      "lockstep.v1.Migration.run_state",
+      "lockstep.v1.Migration.run_state_reason",
+      "lockstep.v1.Migration.step",
+      "lockstep.v1.Migration.step_start_time",
+      "lockstep.v1.Migration.routing",
+      "lockstep.v1.Migration.pending_routing",
+      "lockstep.v1.Migration.pending_since",
+      "lockstep.v1.Migration.waiting_for",
+      "lockstep.v1.Migration.gate",
+      "lockstep.v1.Migration.create_time",
+      "lockstep.v1.Migration.update_time",
+      "lockstep.v1.Migration.deadline_time",
+      "lockstep.v1.Migration.reversible",
+      "lockstep.v1.Contract.revision",
+      "lockstep.v1.Migration.waiting_for_count",
+      "lockstep.v1.Migration.differing_records",
   };
   return kFields->count(field.full_name()) > 0;
 }

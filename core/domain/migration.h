@@ -48,6 +48,11 @@ struct Migration {
   // Checks of the step whose breach has been announced (BreachAction::kNotify).
   std::vector<std::string> notified_checks;
   absl::Time rolled_back_at = absl::InfinitePast();
+  // The rollback that is under way goes on although records of a slice differ (Command::accept_differences).
+  bool accept_differences = false;
+  // Records of a slice that were found to differ when it was last kept from moving (by one instance: others
+  // may know of more); 0 once a slice has moved.
+  uint32_t differing_records = 0;
 
   // What services act on. `pending` is committed but waits until it may coexist with every live epoch.
   RoutingState published;

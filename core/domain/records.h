@@ -98,6 +98,8 @@ struct Enrolment {
   // The lease of a FAIL_WRITES instance ended: it has written nothing by its recorded epochs since, though it
   // may still read by them. Until its next acknowledgement.
   bool passed_by = false;
+  // As it last said, it has repairs or queued mirror writes: writes that only it can bring to the other side.
+  bool owes_mirrors = false;
 };
 
 // One comparison that did not match, without raw values. Digests are keyed; see docs/semantics.md, section 6.

@@ -83,6 +83,15 @@ absl::Status CheckWellFormed(const Command& command) {
     return Malformed("INVALID_ARGUMENT", "accept_no_way_back",
                      absl::StrCat(CommandName(command.kind), " never takes the step into NEW_ONLY"));
   }
+  if (command.accept_differences && command.kind != CommandKind::kRollback) {
+    return Malformed(
+        "INVALID_ARGUMENT", "accept_differences",
+        absl::StrCat(CommandName(command.kind), " accepts no differences: only a rollback does"));
+  }
+  if (command.accept_differences && IsBlank(command.reason)) {
+    return Malformed("REASON_REQUIRED", "reason",
+                     "accepting differences needs a reason; it goes into the decision record");
+  }
   if (command.kind == CommandKind::kSetWeight && command.weight > kBucketCount) {
     return Malformed("INVALID_ARGUMENT", "weight",
                      absl::StrCat("weight ", command.weight, " is more than ", kBucketCount, " (100 %)"));
@@ -204,8 +213,17 @@ absl::Status NoWayBack(const Situation& s) {
 
 Result Rollback(const Situation& s, const Command& command) {
   if (!HasWayBack(s.stage())) return NoWayBack(s);
-  return RollBack(
+  Transition transition = RollBack(
       s, ReasonOr(command, absl::StrCat("rolled back by hand from ", DescribeState(s.migration.published))));
+  if (!command.accept_differences) return transition;
+  transition.accept_differences = true;
+  const uint32_t known = s.migration.differing_records;
+  transition.reason = absl::StrCat("whatever differs is accepted (",
+                                   known == 0   ? "no record is known to"
+                                   : known == 1 ? "1 record is known to"
+                                                : absl::StrCat(known, " records are known to"),
+                                   "): ", transition.reason);
+  return transition;
 }
 
 Result Abort(const Situation& s, const Command& command) {

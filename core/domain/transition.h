@@ -35,6 +35,8 @@ struct Command {
   bool override_gate = false;
   // kAdvance into NEW_ONLY, which nothing else takes: the old side no longer gets the writes from there on.
   bool accept_no_way_back = false;
+  // kRollback: records of a slice that differ don't stop it. Needs a reason.
+  bool accept_differences = false;
   std::string reason;
 };
 
@@ -43,7 +45,8 @@ struct GateVerdict {
   GateResult result;
 };
 
-// Before authority over a slice of buckets moved, an instance found records of it that differ for good.
+// Before authority over a slice of buckets moved, an instance found records of it that differ for good, or
+// that could not be compared.
 struct SliceFailure {
   std::string instance_id;
   SliceCheck check;
@@ -68,6 +71,10 @@ struct Transition {
   // The check whose breach this announces (action "notify"): to be added to Migration::notified_checks.
   // Nothing else changes, the reason for the run state included.
   std::string notified_check;
+  // As Migration::accept_differences, for the way to `target`.
+  bool accept_differences = false;
+  // As Migration::differing_records; nothing: as before.
+  std::optional<uint32_t> differing_records;
   std::string reason;                  // one sentence
   std::optional<GateResult> evidence;  // the gate's result at that time, if there was one
 };
@@ -75,11 +82,11 @@ struct Transition {
 // Pure. `gate` is the newest evaluation (null: none yet), which an advance without override must satisfy.
 // Refusals: FAILED_PRECONDITION that says from where, to where and what is allowed instead (or, for a gate
 // that holds, which checks and guards, with their numbers); INVALID_ARGUMENT for a command that is malformed
-// in itself (weight out of range, override without reason, accept_no_way_back for an advance that has a way
-// back). Both carry an ErrorInfo (core/base/error_info.h) with reason ILLEGAL_TRANSITION, GATE_HOLDS,
-// GATE_ROLLS_BACK, FENCE_WAITS, COOL_DOWN, PINS_TO_OLD, POINT_OF_NO_RETURN, REASON_REQUIRED or
-// INVALID_ARGUMENT. A verdict that changes nothing yields nullopt; neither a verdict nor a slice failure is
-// ever refused.
+// in itself (weight out of range, override or accept_differences without reason, accept_no_way_back for an
+// advance that has a way back). Both carry an ErrorInfo (core/base/error_info.h) with reason
+// ILLEGAL_TRANSITION, GATE_HOLDS, GATE_ROLLS_BACK, FENCE_WAITS, COOL_DOWN, PINS_TO_OLD, POINT_OF_NO_RETURN,
+// REASON_REQUIRED or INVALID_ARGUMENT. A verdict that changes nothing yields nullopt; neither a verdict nor a
+// slice failure is ever refused.
 //
 //   start      DRAFT at OFF: to the plan's first step.
 //   advance    RUNNING, nothing pending, gate ADVANCE or override: to the next step; from the last one
@@ -94,7 +101,7 @@ struct Transition {
 //              breached, which needs a reason.
 //   rollback   DUAL_WRITE to CUTOVER in any run state, always granted: one stage back, ROLLED_BACK; from
 //              CUTOVER to CANARY_READ at 0, so that the old side is the truth and serves. Reaching OFF starts
-//              a new generation.
+//              a new generation. With accept_differences no slice failure stops it.
 //   abort      DUAL_WRITE to CUTOVER in any run state: to OFF and DRAFT, with a new generation.
 //   set-weight CANARY_READ and RUNNING, PAUSED or SUCCEEDED. Lowering is always granted and pauses, so that
 //              the gate does not undo it. Raising needs the gate's ADVANCE and goes to the next CANARY_READ
@@ -109,7 +116,8 @@ struct Transition {
 //   a slice failure, while the epoch it was found in is published and holds writes: action "slice_failed", in
 //              any run state, to PAUSED at the step whose write weight is reached. The hold is given up, and
 //              authority stays where it was before. For an abort that is under way it means that the
-//              generation goes on.
+//              generation goes on. On the way back to old, records that could not be compared change nothing,
+//              and after a rollback with accept_differences neither do records that differ.
 // One verdict makes one transition: a rollback or a pause by a breach before an advance, that before a
 // notification, that before an escalation.
 absl::StatusOr<std::optional<Transition>> Plan(const Migration& migration, const Trigger& trigger,
@@ -125,6 +133,9 @@ bool NextIsPointOfNoReturn(const Migration& migration);
 // The step of `plan` at which a migration stands that was rolled back to `stage`: the last one there, save
 // that at CANARY_READ, where no reads are left on new, it is the first. -1: the plan has none.
 int StepAfterRollback(const MigrationPlan& plan, Stage stage);
+
+// Whether what an instance found in the slice that `migration` holds keeps it from moving; see Plan.
+bool StopsSlice(const Migration& migration, const SliceCheck& check);
 
 // Open as long as pins to old keep the migration from its next step, CUTOVER: "pins_to_old".
 std::optional<Guard> PinsGuard(const Migration& migration);

@@ -84,6 +84,27 @@ std::optional<Transition> PlanEscalation(const Situation& s) {
                                      waits_for_a_person ? WhatThePersonHasToDo(s) : "", s.gate->sentence));
 }
 
+std::string CountRecords(uint32_t count, absl::string_view one, absl::string_view many) {
+  return absl::StrCat(count, " ", count == 1 ? one : many);
+}
+
+// "instance 'a' compared 10 records of the slice that was to move, and 2 differ for good (1 repaired): ..."
+std::string DescribeFailure(const SliceFailure& failure) {
+  const SliceCheck& check = failure.check;
+  std::string text = absl::StrCat("instance '", failure.instance_id, "' compared ", check.checked,
+                                  " records of the slice that was to move, and ");
+  if (check.differing > 0) {
+    absl::StrAppend(&text, CountRecords(check.differing, "differs", "differ"), " for good");
+  }
+  if (check.unchecked > 0) {
+    absl::StrAppend(&text, check.differing > 0 ? ", " : "", check.unchecked,
+                    " could not be compared, since a side can't be read");
+  }
+  if (check.repaired > 0) absl::StrAppend(&text, " (", check.repaired, " repaired)");
+  if (!check.example.empty()) absl::StrAppend(&text, ": ", check.example);
+  return text;
+}
+
 }  // namespace
 
 std::optional<Transition> PlanVerdict(const Situation& s) {
@@ -105,27 +126,40 @@ std::optional<Transition> PlanVerdict(const Situation& s) {
   return transition;
 }
 
-// Authority stays where it is, and a person looks at the records.
+// Authority stays where it is, and a person looks at the records. A rollback gets away from new, so that it
+// must not depend on new's being readable.
 std::optional<Transition> PlanSliceFailure(const Situation& s, const SliceFailure& failure) {
-  // A report about a slice that has been released, or has moved, meanwhile.
-  if (failure.check.differing == 0 || !HoldsWrites(s.migration.published) ||
-      failure.check.epoch != s.migration.published.epoch) {
-    return std::nullopt;
-  }
-  const SliceCheck& check = failure.check;
   const RoutingState& published = s.migration.published;
-  const RoutingState released =
-      Released(published, AuthorityOfHeld(published, s.migration.pending.value_or(published)));
+  // A report about a slice that has been released, or has moved, meanwhile.
+  if (!HoldsWrites(published) || failure.check.epoch != published.epoch) return std::nullopt;
+  const Side authority = AuthorityOfHeld(published, s.migration.pending.value_or(published));
+  if (!StopsSlice(s.migration, failure.check)) return std::nullopt;
+  std::string reason = DescribeFailure(failure);
+  if (authority == Side::kNew) {
+    absl::StrAppend(
+        &reason,
+        "; the way back is stopped here, where new has the authority: repair the records and roll "
+        "back again, or roll back with accept_differences and a reason");
+  }
+  const RoutingState released = Released(published, authority);
   Transition transition =
       MakeTransition(s, "slice_failed", RunState::kPaused,
                      StepAtWeight(s.migration.plan, Stage::kCutover, released.write_weight, s.migration.step),
-                     absl::StrCat("instance '", failure.instance_id, "' compared ", check.checked,
-                                  " records of the slice that was to move, and ", check.differing,
-                                  check.differing == 1 ? " differs" : " differ", " for good",
-                                  check.repaired > 0 ? absl::StrCat(" (", check.repaired, " repaired)") : "",
-                                  check.example.empty() ? "" : absl::StrCat(": ", check.example)));
+                     std::move(reason));
   transition.target = released;
+  transition.differing_records = failure.check.differing;
   return transition;
 }
 
 }  // namespace lockstep::domain::transition_rules
+
+namespace lockstep::domain {
+
+bool StopsSlice(const Migration& migration, const SliceCheck& check) {
+  const RoutingState& published = migration.published;
+  const bool way_back = AuthorityOfHeld(published, migration.pending.value_or(published)) == Side::kNew;
+  if (!way_back) return check.differing > 0 || check.unchecked > 0;
+  return check.differing > 0 && !migration.accept_differences;
+}
+
+}  // namespace lockstep::domain

@@ -171,6 +171,8 @@ v1::Migration ToProto(const domain::Migration& migration, const MigrationView& v
   if (migration.pending.has_value()) *out.mutable_pending_routing() = ToProto(*migration.pending);
   SetTime(migration.pending_since, out, &v1::Migration::mutable_pending_since);
   for (const v1::FenceWait& wait : view.waiting_for) *out.add_waiting_for() = wait;
+  out.set_waiting_for_count(static_cast<uint32_t>(view.waiting_for_count));
+  out.set_differing_records(migration.differing_records);
   if (view.gate != nullptr) *out.mutable_gate() = ToProto(*view.gate, view.gate_time);
   SetTime(migration.create_time, out, &v1::Migration::mutable_create_time);
   SetTime(migration.update_time, out, &v1::Migration::mutable_update_time);
@@ -256,6 +258,7 @@ storage::v1::MigrationRecord ToRecord(const domain::Migration& migration) {
   SetTime(migration.deadline_from, out, &storage::v1::MigrationRecord::mutable_deadline_from_time);
   for (const std::string& check : migration.notified_checks) out.add_notified_checks(check);
   SetTime(migration.published_at, out, &storage::v1::MigrationRecord::mutable_published_time);
+  out.set_accept_differences(migration.accept_differences);
   return out;
 }
 
@@ -290,6 +293,8 @@ absl::StatusOr<domain::Migration> MigrationFromRecord(const storage::v1::Migrati
                                         root / "rollback_time", violations);
   out.deadline_from = ReadOptionalTime(record.has_deadline_from_time(), record.deadline_from_time(),
                                        root / "deadline_from_time", violations);
+  out.accept_differences = record.accept_differences();
+  out.differing_records = in.differing_records();
   out.notified_checks = {record.notified_checks().begin(), record.notified_checks().end()};
   out.published_at = ReadOptionalTime(record.has_published_time(), record.published_time(),
                                       root / "published_time", violations);

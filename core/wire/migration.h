@@ -22,7 +22,8 @@ namespace lockstep::wire {
 struct MigrationView {
   const domain::GateResult* gate = nullptr;  // the newest evaluation; null = none yet
   absl::Time gate_time = absl::InfinitePast();
-  std::vector<v1::FenceWait> waiting_for;  // whom `pending` waits for
+  std::vector<v1::FenceWait> waiting_for;  // whom `pending` waits for, so many of them as are shown
+  size_t waiting_for_count = 0;
 };
 
 v1::Migration ToProto(const domain::Migration& migration, const MigrationView& view = {});

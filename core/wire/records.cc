@@ -108,6 +108,7 @@ storage::v1::EnrolmentRecord ToRecord(const domain::Enrolment& enrolment) {
   *out.mutable_lease_ttl() = ToProto(enrolment.lease_ttl);
   out.set_lease_policy(ToProto(enrolment.lease_policy));
   out.set_passed_by(enrolment.passed_by);
+  out.set_owes_mirrors(enrolment.owes_mirrors);
   return out;
 }
 
@@ -127,6 +128,7 @@ absl::StatusOr<domain::Enrolment> EnrolmentFromRecord(const storage::v1::Enrolme
   if (record.has_lease_ttl()) out.lease_ttl = ReadPeriod(record.lease_ttl(), root / "lease_ttl", violations);
   out.lease_policy = ReadEnum(record.lease_policy(), root / "lease_policy", violations);
   out.passed_by = record.passed_by();
+  out.owes_mirrors = record.owes_mirrors();
   LOCKSTEP_RETURN_IF_ERROR(violations.ToStatus());
   return out;
 }

@@ -99,7 +99,9 @@ absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::ResumeMigratio
 }
 
 absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::RollbackMigrationRequest& request) {
-  return ReadStateChange(request, domain::CommandKind::kRollback);
+  LOCKSTEP_ASSIGN_OR_RETURN(StateChangeRequest out, ReadStateChange(request, domain::CommandKind::kRollback));
+  out.command.accept_differences = request.accept_differences();
+  return out;
 }
 
 absl::StatusOr<StateChangeRequest> StateChangeFromProto(const v1::AbortMigrationRequest& request) {

@@ -192,5 +192,22 @@ TEST_F(FleetTest, ThePointOfNoReturnTakesItsOwnFlag) {
   EXPECT_THAT(err_, HasSubstr("hint: `lockstep advance NAME` asks for it; --accept-no-way-back"));
 }
 
+TEST_F(FleetTest, ARollbackThatAcceptsDifferencesSaysWhatIsAtRisk) {
+  EXPECT_EQ(Run({"rollback", "demo/cities", "--accept-differences"}), ExitCode::kUsage);
+  EXPECT_THAT(err_, HasSubstr("needs --reason"));
+  v1::Migration stopped = NewOnlyMigration();
+  stopped.set_differing_records(2);
+  server_.script().migrations[stopped.name()] = stopped;
+  EXPECT_EQ(Run({"rollback", "demo/cities", "--accept-differences", "--reason", "old is right"}),
+            ExitCode::kOk)
+      << err_;
+  EXPECT_THAT(err_, HasSubstr("at risk: 2 records, at least, differ"));
+  EXPECT_THAT(server_.calls(), ElementsAre("GetMigration", "RollbackMigration"));
+  EXPECT_TRUE(server_.Last<v1::RollbackMigrationRequest>().accept_differences());
+  EXPECT_EQ(server_.Last<v1::RollbackMigrationRequest>().change().reason(), "old is right");
+  EXPECT_EQ(Run({"rollback", "demo/cities"}), ExitCode::kOk);
+  EXPECT_FALSE(server_.Last<v1::RollbackMigrationRequest>().accept_differences());
+}
+
 }  // namespace
 }  // namespace lockstep::cli

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
 #include "core/base/error_info.h"
@@ -17,6 +18,7 @@ namespace lockstep::domain {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 const Position& At(Stage stage, uint32_t weight) {
   for (const Position& position : kPositions) {
@@ -189,14 +191,27 @@ TEST(TransitionLifeTest, AFailedSliceStaysWhereItWas) {
     EXPECT_EQ(transition.target->drain_weight, c.weight);
     EXPECT_EQ(transition.target->epoch, 0u);
     EXPECT_EQ(transition.target->generation, migration.published.generation);
-    EXPECT_EQ(
+    EXPECT_THAT(
         transition.reason,
-        "instance 'orders-1' compared 200 records of the slice that was to move, and 2 differ for good (3 "
-        "repaired): record #9f: total differs");
+        StartsWith("instance 'orders-1' compared 200 records of the slice that was to move, and 2 differ for "
+                   "good (3 repaired): record #9f: total differs"));
+    const bool way_back = c.weight == migration.published.drain_weight;
+    EXPECT_EQ(absl::StrContains(transition.reason, "roll back again"), way_back);
+    EXPECT_EQ(transition.differing_records, 2u);
     failure.check.epoch = 40;
     EXPECT_FALSE(Plan(migration, failure, nullptr, kNow)->has_value()) << "of another hold";
     failure.check = {migration.name, 41, 200, 3, 0, ""};
     EXPECT_FALSE(Plan(migration, failure, nullptr, kNow)->has_value()) << "nothing differs";
+    failure.check.unchecked = 5;
+    const auto unchecked = Plan(migration, failure, nullptr, kNow);
+    EXPECT_EQ(unchecked->has_value(), !way_back);
+    if (!way_back) {
+      EXPECT_THAT((*unchecked)->reason, HasSubstr("and 5 could not be compared, since a side"));
+    }
+    failure.check.differing = 1;
+    Migration accepting = migration;
+    accepting.accept_differences = true;
+    EXPECT_EQ(Plan(accepting, failure, nullptr, kNow)->has_value(), !way_back);
   }
   const Migration moved = MakeMigration(At(Stage::kCutover, 10'000), RunState::kRunning, false);
   EXPECT_FALSE(
@@ -321,6 +336,9 @@ TEST(TransitionLifeTest, MalformedCommandsAreRefusedWhereverTheMigrationStands) 
       {{.kind = CommandKind::kPause, .override_gate = true, .reason = "r"}, "pause takes no override"},
       {{.kind = CommandKind::kRollback, .accept_no_way_back = true},
        "rollback never takes the step into NEW_ONLY"},
+      {{.kind = CommandKind::kAbort, .accept_differences = true, .reason = "r"},
+       "abort accepts no differences"},
+      {{.kind = CommandKind::kRollback, .accept_differences = true}, "accepting differences needs a reason"},
       {{.kind = CommandKind::kAdvance, .accept_no_way_back = true},
        "does not lead into NEW_ONLY but to CANARY_READ with 5 % of reads"},
   };

@@ -204,6 +204,8 @@ domain::Migration RandomValues::Migration() {
   out.deadline_from = Time();
   for (size_t i = Size(3); i > 0; --i) out.notified_checks.push_back(absl::StrCat("check", i));
   out.rolled_back_at = Time();
+  out.accept_differences = Coin();
+  out.differing_records = Weight();
   out.published = RoutingState();
   out.published_at = Time();
   if (Coin()) out.pending = RoutingState();
@@ -258,6 +260,7 @@ domain::Enrolment RandomValues::Enrolment() {
   out.lease_ttl = domain::kMinLeaseTtl + absl::Milliseconds(prng_.Below(599'000));
   out.lease_policy = Pick(domain::LeasePolicy::kFailWrites);
   out.passed_by = Coin();
+  out.owes_mirrors = Coin();
   return out;
 }
 

@@ -95,6 +95,11 @@ TEST(StateChangeTest, WeightAndOverride) {
   EXPECT_FALSE(StateChangeFromProto(advance)->command.accept_no_way_back);
   advance.set_accept_no_way_back(true);
   EXPECT_TRUE(StateChangeFromProto(advance)->command.accept_no_way_back);
+  v1::RollbackMigrationRequest rollback;
+  rollback.set_name("namespaces/a/migrations/b");
+  EXPECT_FALSE(StateChangeFromProto(rollback)->command.accept_differences);
+  rollback.set_accept_differences(true);
+  EXPECT_TRUE(StateChangeFromProto(rollback)->command.accept_differences);
 }
 
 TEST(DeleteTest, ChecksEveryField) {

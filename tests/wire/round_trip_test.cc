@@ -47,7 +47,7 @@ TEST(RoundTripTest, MigrationRecord) {
   ExpectRoundTrip(LOCKSTEP_MAKE(Migration), [](const domain::Migration& m) { return ToRecord(m); },
                   &MigrationFromRecord,
                   {"migration.deadline_time", "migration.etag", "migration.gate", "migration.reversible",
-                   "migration.waiting_for"});
+                   "migration.waiting_for", "migration.waiting_for_count"});
 }
 
 TEST(RoundTripTest, DecisionRecord) {
