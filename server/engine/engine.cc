@@ -70,6 +70,7 @@ absl::Status Engine::Acknowledge(const std::string& instance_id, ConnectionId co
                                  const std::map<std::string, uint64_t>& held,
                                  const std::vector<domain::SliceCheck>& slice_checks) {
   LOCKSTEP_RETURN_IF_ERROR(registry_.CheckHeld(held));
+  LOCKSTEP_RETURN_IF_ERROR(instances_.CheckConnection(instance_id, connection));
   // Before the acknowledgement counts: what was found may forbid what it would make possible.
   for (const domain::SliceCheck& check : slice_checks) {
     LOCKSTEP_RETURN_IF_ERROR(registry_.ApplySliceCheck(instance_id, check));
@@ -130,7 +131,7 @@ EngineMetrics Engine::Metrics() const {
           break;
       }
     }
-    one.fence_waiting_instances = view->waiting.size();
+    one.fence_waiting_instances = view->waiting_count;
     one.gate = view->gate;
     metrics.migrations.push_back(std::move(one));
   }

@@ -103,12 +103,13 @@ void AddSilenceGuard(const domain::Migration& migration, const std::vector<Repor
 void AddBacklogGuard(const std::vector<ReportingInstance>& instances, std::vector<domain::Guard>* guards) {
   std::vector<const InstanceView*> behind;
   for (const ReportingInstance& one : instances) {
-    if (one.instance.status.repairs + one.instance.status.queued_mirrors > 0) behind.push_back(&one.instance);
+    if (one.instance.owes_mirrors) behind.push_back(&one.instance);
   }
   if (behind.empty()) return;
-  guards->push_back(
-      {kMirrorBacklog, absl::StrCat("acknowledged writes are not on the new side yet, of ", NameSome(behind),
-                                    ": ", domain::DescribeStatus(behind[0]->status), ".")});
+  std::string first = domain::DescribeStatus(behind[0]->status);
+  if (first.empty()) first = "it has not been heard of since this server started";
+  guards->push_back({kMirrorBacklog, absl::StrCat("acknowledged writes are not on the new side yet, of ",
+                                                  NameSome(behind), ": ", first, ".")});
 }
 
 }  // namespace

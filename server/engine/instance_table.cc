@@ -20,21 +20,24 @@ absl::Status NotEnrolled(absl::string_view instance_id) {
        .precondition_violations = {}});
 }
 
-// The record of each migration of `request`: what is claimed, else what was recorded, else (new) what is
-// published.
+// The record of each migration of `request`. What was recorded is what was acknowledged: a claim may only
+// lower it.
 std::map<std::string, uint64_t> RecordsAtEnrolment(const EnrolRequest& request,
                                                    const std::map<std::string, uint64_t>& recorded,
-                                                   const std::map<std::string, uint64_t>& published) {
+                                                   const std::map<std::string, EpochsAtEnrolment>& epochs) {
   std::map<std::string, uint64_t> records;
   for (const std::string& migration : request.migrations) {
-    const auto now = published.find(migration);
-    if (now == published.end()) continue;
+    const auto now = epochs.find(migration);
+    if (now == epochs.end()) continue;
     const auto claimed = request.held.find(migration);
     const auto before = recorded.find(migration);
-    if (claimed != request.held.end()) {
-      records[migration] = claimed->second;
+    uint64_t& record = records[migration];
+    if (before != recorded.end()) {
+      record = before->second;
+      if (claimed != request.held.end()) record = std::min(record, claimed->second);
     } else {
-      records[migration] = before != recorded.end() ? before->second : now->second;
+      record = claimed != request.held.end() ? std::min(claimed->second, now->second.claimable)
+                                             : now->second.published;
     }
   }
   return records;
@@ -70,7 +73,7 @@ absl::Status InstanceTable::Recover() {
 }
 
 ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
-                                  const std::map<std::string, uint64_t>& published) {
+                                  const std::map<std::string, EpochsAtEnrolment>& epochs) {
   MutexLock lock(&mutex_);
   Row& row = rows_[request.instance_id];
   RemoveFromIndex(request.instance_id, row);
@@ -79,11 +82,13 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   enrolment.service = request.service;
   enrolment.version = request.version;
   enrolment.migrations = request.migrations;
-  enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, published);
+  enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, epochs);
   enrolment.lease_ttl = request.lease_ttl;
   enrolment.lease_policy = request.lease_policy;
   // By its claims it only reads: what it writes from now on is by what it is going to be sent.
   enrolment.passed_by = row.enrolment.passed_by && request.lease_policy == domain::LeasePolicy::kFailWrites;
+  // Until it says otherwise.
+  enrolment.owes_mirrors = row.enrolment.owes_mirrors;
   const absl::Time now = clock_->Now();
   const bool is_new = row.enrolment.instance_id.empty();
   enrolment.enrolled_at = is_new ? now : row.enrolment.enrolled_at;
@@ -97,13 +102,12 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
     ++row.version;
   }
   row.connected = true;
-  row.connection = next_connection_++;
+  row.connection = row.last_connection = next_connection_++;
   row.sent_epochs.clear();
   row.accepted_epochs.clear();
   row.accept_delays.clear();
   row.last_seen = now;
   row.heard_at = clock_->SinceBoot();
-  row.status = {};
   row.last_nack.clear();
   AddToIndex(request.instance_id, row);
   return row.connection;
@@ -121,6 +125,13 @@ absl::Status InstanceTable::CommitEnrolment(const std::string& instance_id) {
   }
   if (batch.empty()) return absl::OkStatus();  // a reconnect that changed nothing
   return CommitRows(std::move(batch), written).status();
+}
+
+absl::Status InstanceTable::CheckConnection(const std::string& instance_id, ConnectionId connection) const {
+  MutexLock lock(&mutex_);
+  const auto row = rows_.find(instance_id);
+  const bool current = row != rows_.end() && row->second.connected && row->second.connection == connection;
+  return current ? absl::OkStatus() : NotEnrolled(instance_id);
 }
 
 void InstanceTable::NoteSent(const std::string& instance_id, ConnectionId connection,
@@ -163,6 +174,11 @@ absl::Status InstanceTable::Heartbeat(const std::string& instance_id, Connection
   MutexLock lock(&mutex_);
   LOCKSTEP_ASSIGN_OR_RETURN(Row * row, Hear(instance_id, connection));
   row->status = status;
+  const bool owes_mirrors = status.repairs > 0 || status.queued_mirrors > 0;
+  if (row->enrolment.owes_mirrors != owes_mirrors) {
+    row->enrolment.owes_mirrors = owes_mirrors;
+    ++row->version;
+  }
   return absl::OkStatus();
 }
 
@@ -210,7 +226,7 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Leave(const std::string&
   LOCKSTEP_RETURN_IF_ERROR(store_->Commit(std::move(batch), std::nullopt).status());
   MutexLock lock(&mutex_);
   const auto row = rows_.find(instance_id);
-  if (row->second.connection == connection) {
+  if (row->second.last_connection == connection) {
     RemoveFromIndex(instance_id, row->second);
     rows_.erase(row);
   } else {
@@ -230,7 +246,7 @@ void InstanceTable::ExpireLeases() {
       continue;
     }
     // Writes that it acknowledged and that only it can bring to the other side.
-    if (row.status.repairs > 0 || row.status.queued_mirrors > 0) continue;
+    if (row.enrolment.owes_mirrors) continue;
     RemoveFromIndex(id, row);
     row.enrolment.passed_by = true;
     ++row.version;
@@ -240,14 +256,26 @@ void InstanceTable::ExpireLeases() {
   }
 }
 
-void InstanceTable::ForgetEpochs() {
-  MutexLock lock(&mutex_);
-  for (auto& [id, row] : rows_) {
-    RemoveFromIndex(id, row);
-    for (auto& [migration, epoch] : row.enrolment.acknowledged_epochs) epoch = 0;
-    AddToIndex(id, row);
-    ++row.version;
+absl::Status InstanceTable::ForgetEpochs(store::WriteBatch batch) {
+  MutexLock write_lock(&write_mutex_);
+  std::vector<std::pair<store::WriteBatch, Written>> commits(1);
+  commits[0].first = std::move(batch);
+  {
+    MutexLock lock(&mutex_);
+    for (auto& [id, row] : rows_) {
+      RemoveFromIndex(id, row);
+      for (auto& [migration, epoch] : row.enrolment.acknowledged_epochs) epoch = 0;
+      AddToIndex(id, row);
+      ++row.version;
+      if (commits.back().first.bytes() > store::kMaxCommitBytes / 2) commits.emplace_back();
+      AppendRow(id, row, &commits.back().first, &commits.back().second);
+    }
   }
+  // `batch` last: a crash before it leaves records that are too low, never too high.
+  for (auto commit = commits.rbegin(); commit != commits.rend(); ++commit) {
+    LOCKSTEP_RETURN_IF_ERROR(CommitRows(std::move(commit->first), commit->second).status());
+  }
+  return absl::OkStatus();
 }
 
 void InstanceTable::MigrationCreated(const std::string& migration, uint64_t first_epoch) {

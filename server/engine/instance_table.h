@@ -2,9 +2,11 @@
 //
 // An enrolment is durable and counts until the instance leaves or is evicted, connected or not. What is
 // recorded for an instance and a migration is the oldest epoch it may still act on: it may act on every state
-// published since. A record is raised by an acknowledgement or by what a reconnect claims to hold, and
-// lowered when a reconnect claims less; an instance that is new starts at the epoch published when it enrols,
-// since it acts only on what it is sent.
+// published since. A record is raised by acknowledgements alone, which bring the checks of a held slice with
+// them, and lowered when a reconnect claims less. (Whoever accepts what it is sent over a new connection
+// acknowledges it again, so that no record stays too low.) An instance that is not known and claims nothing
+// starts at the epoch published when it enrols, since it acts only on what it is sent; what one that is not
+// known claims is believed, save that it has checked a slice which is held.
 //
 // Durability: an enrolment is committed before the instance is sent anything, a leave before it is forgotten.
 // An acknowledgement is kept in memory at first; it becomes durable in the same commit as the first publish
@@ -52,6 +54,13 @@ struct EnrolRequest {
   domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
 };
 
+// The epochs of a migration when an instance enrols for it.
+struct EpochsAtEnrolment {
+  uint64_t published = 0;
+  // The newest one that a claim is worth of an instance that nobody here knows.
+  uint64_t claimable = 0;
+};
+
 enum class LeaseState : uint8_t { kLive, kExpired, kDisconnected };
 
 // Identifies one connection of an instance: what an older connection of the same instance still says is
@@ -73,6 +82,7 @@ struct InstanceView {
   domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
   absl::Time lease_expires_at = absl::InfinitePast();
   bool passed_by = false;         // as in domain::Enrolment
+  bool owes_mirrors = false;      // as in domain::Enrolment
   domain::InstanceStatus status;  // as it last said
   uint64_t accepted_epoch = 0;    // newest one it has said it acts on; 0 = none over the present connection
   std::optional<absl::Duration> accept_delay;  // since the publish of that epoch
@@ -91,6 +101,13 @@ enum class Counted : uint8_t {
   kPassedBy,
 };
 
+// The lowest recorded epochs of a migration's instances, as of one moment; nothing without any.
+struct LiveEpochs {
+  std::optional<uint64_t> following;  // of those that are not passed by
+  std::optional<uint64_t> passed_by;
+  std::optional<uint64_t> oldest() const;
+};
+
 // Thread-safe. Lock order: the registry's lock, write_mutex_, mutex_. Only the first two are held through a
 // commit.
 class InstanceTable {
@@ -103,13 +120,16 @@ class InstanceTable {
   // Loads the enrolments. Call it once, first.
   absl::Status Recover();
 
-  // Counts the instance from now on. `published` is the published epoch of each migration of the request that
-  // exists; the caller holds the registry's lock, so that no publish falls in between. Durable only after
+  // Counts the instance from now on. `epochs` are those of each migration of the request that exists; the
+  // caller holds the registry's lock, so that no publish falls in between. Durable only after
   // CommitEnrolment.
-  ConnectionId Enrol(const EnrolRequest& request, const std::map<std::string, uint64_t>& published);
+  ConnectionId Enrol(const EnrolRequest& request, const std::map<std::string, EpochsAtEnrolment>& epochs);
   // Makes the enrolment durable; nothing may be sent to the instance before. On an error the instance goes on
   // being counted (which is safe) and the connection has to be given up.
   absl::Status CommitEnrolment(const std::string& instance_id);
+
+  // NOT_FOUND (reason NOT_ENROLLED) unless the instance is enrolled over this connection.
+  absl::Status CheckConnection(const std::string& instance_id, ConnectionId connection) const;
 
   // What was sent to the instance, for people.
   void NoteSent(const std::string& instance_id, ConnectionId connection, const std::string& migration,
@@ -142,13 +162,16 @@ class InstanceTable {
   // Those of List that a hold of writes would wait for in vain: not connected, not live, passed by, or not at
   // `epoch` yet.
   std::vector<InstanceView> ListNotFollowing(absl::string_view migration, uint64_t epoch) const;
-  // The lowest recorded epoch; nothing when no instance is enrolled for it. Constant time.
-  std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration, Counted counted = Counted::kAll) const;
+  // Constant time.
+  LiveEpochs OldestLiveEpochs(absl::string_view migration) const;
+  // OldestLiveEpochs().oldest().
+  std::optional<uint64_t> OldestLiveEpoch(absl::string_view migration) const;
   // Of every instance.
   InstanceCounts Counts() const;
 
-  // Nothing is known any more of what any instance acts on: every record becomes 0.
-  void ForgetEpochs();
+  // Nothing is known any more of what any instance acts on: every record becomes 0, durably, with or before
+  // what `batch` says. For the start, before anybody enrols. Errors: those of Store::Commit.
+  absl::Status ForgetEpochs(store::WriteBatch batch);
   // Passes by the FAIL_WRITES instances whose lease is over. For a periodic call.
   void ExpireLeases();
 
@@ -176,7 +199,8 @@ class InstanceTable {
     uint64_t version = 1;          // of `enrolment`
     uint64_t written_version = 0;  // the version that is durable
     bool connected = false;
-    ConnectionId connection = 0;
+    ConnectionId connection = 0;                                 // 0: none
+    ConnectionId last_connection = 0;                            // the newest there was
     absl::flat_hash_map<std::string, uint64_t> sent_epochs;      // over the present connection
     absl::flat_hash_map<std::string, uint64_t> accepted_epochs;  // over the present connection
     absl::flat_hash_map<std::string, absl::Duration> accept_delays;

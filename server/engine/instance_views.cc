@@ -55,6 +55,7 @@ InstanceView InstanceTable::ViewOf(absl::string_view migration, const std::strin
   view.lease_policy = row.enrolment.lease_policy;
   view.lease_expires_at = row.last_seen + row.enrolment.lease_ttl;
   view.passed_by = row.enrolment.passed_by;
+  view.owes_mirrors = row.enrolment.owes_mirrors;
   view.status = row.status;
   view.accepted_epoch = EpochIn(row.accepted_epochs, migration);
   if (const auto delay = row.accept_delays.find(migration); delay != row.accept_delays.end()) {
@@ -116,18 +117,26 @@ std::vector<InstanceView> InstanceTable::ListNotFollowing(absl::string_view migr
   return views;
 }
 
-std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migration, Counted counted) const {
+std::optional<uint64_t> LiveEpochs::oldest() const {
+  if (!following || !passed_by) return following ? following : passed_by;
+  return std::min(*following, *passed_by);
+}
+
+LiveEpochs InstanceTable::OldestLiveEpochs(absl::string_view migration) const {
+  LiveEpochs epochs;
   MutexLock lock(&mutex_);
   const auto index = by_migration_.find(migration);
-  if (index == by_migration_.end()) return std::nullopt;
-  std::optional<uint64_t> oldest;
-  const auto look = [&](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
-    if (!by_epoch.empty())
-      oldest = std::min(oldest.value_or(by_epoch.begin()->first), by_epoch.begin()->first);
+  if (index == by_migration_.end()) return epochs;
+  const auto oldest = [](const std::map<uint64_t, std::set<std::string>>& by_epoch) {
+    return by_epoch.empty() ? std::nullopt : std::optional<uint64_t>(by_epoch.begin()->first);
   };
-  if (counted != Counted::kPassedBy) look(index->second.following);
-  if (counted != Counted::kFollowing) look(index->second.passed_by);
-  return oldest;
+  epochs.following = oldest(index->second.following);
+  epochs.passed_by = oldest(index->second.passed_by);
+  return epochs;
+}
+
+std::optional<uint64_t> InstanceTable::OldestLiveEpoch(absl::string_view migration) const {
+  return OldestLiveEpochs(migration).oldest();
 }
 
 InstanceCounts InstanceTable::Counts() const {

@@ -37,6 +37,7 @@ struct MigrationView {
   std::shared_ptr<const GateEvaluation> gate;          // null: not evaluated in this step yet
   // Whom the next hop towards `migration->pending` waits for; empty without one.
   std::vector<FenceWait> waiting;
+  size_t waiting_count = 0;  // how many there are: `waiting` names the first of them
 
   std::string etag() const;
 };

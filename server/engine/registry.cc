@@ -63,6 +63,7 @@ absl::Status Registry::Recover() {
   MutexLock lock(&mutex_);
   LOCKSTEP_RETURN_IF_ERROR(requests_.Recover());
   LOCKSTEP_RETURN_IF_ERROR(RecoverStoreEpoch());
+  LOCKSTEP_RETURN_IF_ERROR(RecoverRemoteValidity());
   LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> audit,
                             store_->Get(store::Table::kMeta, store::MetaKey(kAuditCountKey)));
   if (audit && !absl::SimpleAtoi(*audit, &audit_count_)) {
@@ -104,6 +105,11 @@ absl::Status Registry::RecoverStoreEpoch() {
   if (stored && (!absl::SimpleAtoi(*stored, &store_epoch_) || store_epoch_ == 0)) {
     return absl::DataLossError("the store epoch is damaged");
   }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> awaits,
+                            store_->Get(store::Table::kMeta, store::MetaKey(kAwaitUnknownKey)));
+  if (awaits || (stored && options_.new_store_epoch)) {
+    await_unknown_until_ns_ = absl::ToInt64Nanoseconds(clock_->SinceBoot() + options_.await_unknown);
+  }
   if (stored && !options_.new_store_epoch) return absl::OkStatus();
   store_epoch_ = prng_.Next() | 1;  // never 0
   store::WriteBatch batch;
@@ -112,9 +118,56 @@ absl::Status Registry::RecoverStoreEpoch() {
     Log(LogLevel::kWarning, "a new store epoch begins: the data was restored from a backup",
         {{"before", *stored}, {"store_epoch", absl::StrCat(store_epoch_)}});
   }
-  // What instances acknowledged after the backup was taken is not known here.
-  if (stored) instances_->ForgetEpochs();
+  if (!stored) return store_->Commit(std::move(batch), std::nullopt).status();
+  // What instances acknowledged after the backup was taken is not known here, nor who has enrolled since.
+  batch.Put(store::Table::kMeta, store::MetaKey(kAwaitUnknownKey), "1");
+  return instances_->ForgetEpochs(std::move(batch));
+}
+
+absl::Status Registry::EndAwaitUnknown() {
+  const int64_t until_ns = await_unknown_until_ns_;
+  if (until_ns == 0 || absl::ToInt64Nanoseconds(clock_->SinceBoot()) <= until_ns) return absl::OkStatus();
+  store::WriteBatch batch;
+  batch.Delete(store::Table::kMeta, store::MetaKey(kAwaitUnknownKey));
+  LOCKSTEP_RETURN_IF_ERROR(store_->Commit(std::move(batch), std::nullopt).status());
+  await_unknown_until_ns_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status Registry::RecoverRemoteValidity() {
+  const absl::Duration validity = options_.remote_decision_validity;
+  remote_validity_granted_ = validity;
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> stored,
+                            store_->Get(store::Table::kMeta, store::MetaKey(kRemoteValidityKey)));
+  if (stored) {
+    int64_t granted_ns = 0;
+    if (!absl::SimpleAtoi(*stored, &granted_ns) || granted_ns < 0) {
+      return absl::DataLossError("the validity of remote decisions is damaged");
+    }
+    remote_validity_granted_ = std::max(validity, absl::Nanoseconds(granted_ns));
+    lower_remote_validity_at_ = clock_->SinceBoot() + remote_validity_granted_;
+    if (absl::Nanoseconds(granted_ns) >= validity) return absl::OkStatus();
+  }
+  return StoreRemoteValidity();
+}
+
+absl::Status Registry::StoreRemoteValidity() {
+  store::WriteBatch batch;
+  batch.Put(store::Table::kMeta, store::MetaKey(kRemoteValidityKey),
+            absl::StrCat(absl::ToInt64Nanoseconds(remote_validity_granted_)));
   return store_->Commit(std::move(batch), std::nullopt).status();
+}
+
+absl::Status Registry::LowerRemoteValidity() {
+  MutexLock lock(&mutex_);
+  const absl::Duration validity = options_.remote_decision_validity;
+  if (remote_validity_granted_ == validity || clock_->SinceBoot() <= lower_remote_validity_at_) {
+    return absl::OkStatus();
+  }
+  const absl::Duration before = std::exchange(remote_validity_granted_, validity);
+  const absl::Status stored = StoreRemoteValidity();
+  if (!stored.ok()) remote_validity_granted_ = before;
+  return stored;
 }
 
 absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) const {
@@ -136,12 +189,24 @@ absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) 
                                         }));
   LOCKSTEP_RETURN_IF_ERROR(damage);
   EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt, {});
-  // What was handed out before the restart is not known: everything may have been, just now. Save what can't
-  // stand beside the published state: that was published when no such decision was valid any more.
-  const absl::Duration until = clock_->SinceBoot() + options_.remote_decision_validity;
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      const std::optional<std::string> stored,
+      store_->Get(store::Table::kMeta, store::MetaKey(RemoteEndedKey(migration->name))));
+  uint64_t ended = 0;
+  if (stored && !absl::SimpleAtoi(*stored, &ended)) {
+    return absl::DataLossError(
+        absl::StrCat("the last epoch of ", migration->name, " without remote decisions is damaged"));
+  }
+  // What was handed out before the restart is not known: everything may have been, just now. Save what is
+  // known to have ended, and what can't stand beside the published state: that was published when no such
+  // decision was valid any more.
+  const absl::Duration until = clock_->SinceBoot() + remote_validity_granted_;
   entry->published->NoteRemoteUntil(until);
   for (const auto& state : entry->draining) {
-    if (domain::MayCoexist(state->routing->state, migration->published)) state->NoteRemoteUntil(until);
+    const domain::RoutingState& earlier = state->routing->state;
+    if (earlier.epoch > ended && domain::MayCoexist(earlier, migration->published)) {
+      state->NoteRemoteUntil(until);
+    }
   }
   return entry;
 }
@@ -164,12 +229,15 @@ absl::StatusOr<Registry::EntryPtr> Registry::FindEntry(absl::string_view name) c
 }
 
 MigrationView Registry::ViewOf(const Entry& entry) const {
-  MigrationView view{entry.migration, entry.gate, {}};
+  MigrationView view{entry.migration, entry.gate, {}, 0};
   const domain::Migration& migration = *entry.migration;
   if (!migration.pending) return view;
   const auto hop =
       domain::NextHop(migration.published, *migration.pending, migration.plan.cutover.slice_weight);
-  if (hop) view.waiting = WaitsFor(entry, *hop);
+  if (!hop) return view;
+  Waits waits = WaitsFor(entry, *hop);
+  view.waiting = std::move(waits.named);
+  view.waiting_count = waits.count;
   return view;
 }
 

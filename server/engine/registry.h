@@ -20,7 +20,8 @@
 //   ALREADY_EXISTS      MIGRATION_ALREADY_EXISTS
 //   ABORTED             ETAG_MISMATCH (metadata "etag": the present one); nothing was written
 //   INVALID_ARGUMENT    INVALID_ARGUMENT with field violations; REQUEST_ID_REUSED
-//   FAILED_PRECONDITION what domain::Plan refuses; PLAN_IN_USE (update); MIGRATION_ACTIVE (delete)
+//   FAILED_PRECONDITION what domain::Plan refuses; PLAN_IN_USE and FENCE_WAITS (update);
+//                       MIGRATION_ACTIVE and MIGRATION_IN_USE (delete)
 //   UNAVAILABLE         STORE_FAILED: a commit's outcome is unknown, so nothing can be built on the state in
 //   memory.
 //                       health() says so, and the process has to be restarted.
@@ -127,6 +128,8 @@ class Registry {
     bool new_store_epoch = false;
     // How long a remote decision may be acted on after it was given.
     absl::Duration remote_decision_validity = absl::Seconds(5);
+    // After a restored backup instances that enrolled after it was taken are given so long to enrol again.
+    absl::Duration await_unknown = domain::kMaxLeaseTtl + absl::Minutes(1);
   };
 
   // Owns none of the arguments. `seed` feeds the uids.
@@ -159,7 +162,8 @@ class Registry {
   absl::StatusOr<MigrationView> Create(const MigrationDefinition& definition, const MutationContext& context);
   absl::StatusOr<MigrationView> Update(absl::string_view name, const MigrationUpdate& update,
                                        const MutationContext& context);
-  // FAILED_PRECONDITION unless the stage is OFF or COMPLETE and nothing is pending.
+  // FAILED_PRECONDITION unless the stage is OFF or COMPLETE and nothing is pending (reason MIGRATION_ACTIVE),
+  // and while enrolled instances may act on anything but OFF (reason MIGRATION_IN_USE).
   absl::Status Delete(absl::string_view name, const MutationContext& context);
   // `command.reason` is taken from the context when empty.
   absl::StatusOr<MigrationView> Execute(absl::string_view name, domain::Command command,
@@ -178,7 +182,9 @@ class Registry {
   absl::Status PublishAllPossible();
 
   // What an instance found in a slice whose writes are held. A record that differs for good releases the
-  // slice and pauses the migration; a check of another epoch than the published one changes nothing.
+  // slice and pauses the migration, and so does, towards new, one that could not be compared; what does not
+  // (domain::StopsSlice) is recorded when the slice moves. A check of another epoch than the published one
+  // changes nothing.
   absl::Status ApplySliceCheck(const std::string& instance_id, const domain::SliceCheck& check);
 
   // Declares an instance gone, for this migration. INVALID_ARGUMENT (reason REASON_REQUIRED) without a
@@ -255,6 +261,12 @@ class Registry {
   using EntryPtr = std::shared_ptr<const Entry>;
   using Entries = std::map<std::string, EntryPtr, std::less<>>;
 
+  // What instances found in a held slice without its being stopped by that; not over a restart.
+  struct LetThrough {
+    uint64_t epoch = 0;                               // that holds the slice
+    std::map<std::string, domain::SliceCheck> found;  // by instance
+  };
+
   // One change on its way through the funnel.
   struct Change {
     std::string name;
@@ -305,9 +317,23 @@ class Registry {
   // Whether `hop` may be published: the publish rule, and for one that begins to hold writes a fleet that
   // follows.
   bool MayPublish(const Entry& entry, const domain::RoutingState& hop) const;
-  // Whom MayPublish waits for; empty exactly when it is true.
-  std::vector<FenceWait> WaitsFor(const Entry& entry, const domain::RoutingState& hop) const;
+  // Whom MayPublish waits for; nobody exactly when it is true.
+  struct Waits {
+    std::vector<FenceWait> named;  // the first of them
+    size_t count = 0;
+    void Add(FenceWait wait);
+  };
+  Waits WaitsFor(const Entry& entry, const domain::RoutingState& hop) const;
+  // After a restored backup: whether `hop` has to wait until instances that are not known here had the time
+  // to enrol.
+  bool AwaitsUnknown(const domain::RoutingState& published, const domain::RoutingState& hop) const;
   std::vector<std::string> RisksOfEvicting(const Entry& entry, const InstanceView& instance) const;
+  // OK unless an enrolled instance may act on something else than OFF.
+  absl::Status CheckNobodyActsOn(const domain::Migration& migration) const;
+  // Says so if an instance comes back that acted on what can't stand beside what is published. Before it is
+  // enrolled.
+  void WarnOfDivergence(const EnrolRequest& request, const Entry& entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Publishes the next hop to `goal` if it may be, and leaves the goal pending unless that was the last one.
   void RouteTo(const Entry& before, const domain::RoutingState& goal, absl::Time now,
                domain::Migration* after) const;
@@ -344,9 +370,23 @@ class Registry {
   absl::StatusOr<uint64_t> Commit(absl::string_view name, store::WriteBatch batch,
                                   const std::string& evicted = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecoverStoreEpoch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What may have been given is durable before it is given, and what was given before the start is counted.
+  absl::Status RecoverRemoteValidity() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StoreRemoteValidity() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Once Options::await_unknown is over.
+  absl::Status EndAwaitUnknown();
+  // Once the decisions of before the start, which were valid for longer, have ended.
+  absl::Status LowerRemoteValidity();
+  // Keeps for the next start which states have no remote decisions any more.
+  absl::Status NoteRemoteEnded();
   void AppendAudit(absl::string_view actor, absl::string_view action, absl::string_view resource,
                    absl::string_view reason, absl::Time now, store::WriteBatch* batch) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteLetThrough(const std::string& instance_id, const domain::SliceCheck& check)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What was let through when `change` moves a held slice back to old: "; instance 'a' found ..."; else
+  // empty.
+  std::string DescribeLetThrough(const Change& change) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static bool IsUrgent(const Change& change);
   void CountTransition(const Change& change);
 
@@ -356,7 +396,8 @@ class Registry {
   InstanceTable* const instances_;
   SnapshotHub* const hub_;
   const Options options_;
-  uint64_t store_epoch_ = 0;  // set by Recover
+  uint64_t store_epoch_ = 0;                        // set by Recover
+  std::atomic<int64_t> await_unknown_until_ns_{0};  // since boot; see Options::await_unknown
   ChangeNotifier watchers_;
 
   // The funnel's lock: held through a commit.
@@ -364,6 +405,11 @@ class Registry {
   Prng prng_ ABSL_GUARDED_BY(mutex_);
   RequestLog requests_ ABSL_GUARDED_BY(mutex_);
   uint64_t audit_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What is durable under kRemoteValidityKey: at least options_.remote_decision_validity.
+  absl::Duration remote_validity_granted_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+  absl::Duration lower_remote_validity_at_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();  // since boot
+  std::map<std::string, uint64_t> remote_ended_ ABSL_GUARDED_BY(mutex_);   // as said in this process
+  std::map<std::string, LetThrough> let_through_ ABSL_GUARDED_BY(mutex_);  // by migration
 
   // What readers see.
   mutable Mutex view_mutex_ ABSL_ACQUIRED_AFTER(mutex_);

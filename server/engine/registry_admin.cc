@@ -5,10 +5,12 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/check.h"
 #include "core/base/error_info.h"
 #include "core/base/status_macros.h"
+#include "core/domain/next_hop.h"
 #include "server/engine/registry.h"
 #include "server/engine/registry_keys.h"
 
@@ -174,7 +176,7 @@ absl::StatusOr<MigrationView> Registry::Create(const MigrationDefinition& defini
                               FindRepeat("create", definition.name, context));
     if (repeat) {
       return MigrationView{
-          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}};
+          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}, 0};
     }
     if (FindEntry(definition.name).ok()) {
       return WithErrorInfo(absl::AlreadyExistsError(absl::StrCat("there is a migration ", definition.name)),
@@ -233,6 +235,15 @@ absl::StatusOr<Registry::Change> Registry::UpdateChange(const EntryPtr& before, 
     change.keep_gate = false;
     new_epoch = true;
   }
+  // Else there would be two epochs of one hold, and a check of the first would say nothing of the second.
+  if (new_epoch && domain::HoldsWrites(before->migration->published)) {
+    return Refused(
+        "FENCE_WAITS", change.name,
+        absl::StrCat(change.name,
+                     " holds the writes of a slice at this moment, and pins and contract stay as they "
+                     "are meanwhile: try again when the slice has moved or was released, within ",
+                     absl::FormatDuration(after.plan.cutover.max_hold)));
+  }
   // The same modes in every bucket as the state before, so nobody has to be waited for.
   if (new_epoch) {
     after.published_at = now;
@@ -251,7 +262,7 @@ absl::StatusOr<MigrationView> Registry::Update(absl::string_view name, const Mig
     LOCKSTEP_ASSIGN_OR_RETURN(std::optional<RequestLog::Answer> repeat, FindRepeat("update", name, context));
     if (repeat) {
       return MigrationView{
-          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}};
+          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}, 0};
     }
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindForChange(name, context.etag));
     LOCKSTEP_ASSIGN_OR_RETURN(Change change, UpdateChange(before, update, clock_->Now()));
@@ -264,6 +275,30 @@ absl::StatusOr<MigrationView> Registry::Update(absl::string_view name, const Mig
   absl::StatusOr<MigrationView> view = run();
   wake.WakeAll();
   return view;
+}
+
+absl::Status Registry::CheckNobodyActsOn(const domain::Migration& migration) const {
+  // A migration of that name that is created anew begins at OFF: whoever is there already is no obstacle, and
+  // nobody else would be waited for any more.
+  const bool at_off = migration.published.stage == domain::Stage::kOff;
+  const uint64_t first_harmless = at_off ? migration.published.epoch : migration.published.epoch + 1;
+  const std::vector<InstanceView> acting =
+      instances_->ListBelow(migration.name, first_harmless, Counted::kAll);
+  if (acting.empty()) return absl::OkStatus();
+  constexpr size_t kNamed = 3;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < std::min(acting.size(), kNamed); ++i) {
+    names.push_back(absl::StrCat("'", acting[i].instance_id, "' of '", acting[i].service, "'"));
+  }
+  return Refused(
+      "MIGRATION_IN_USE", acting[0].instance_id,
+      absl::StrCat(migration.name, " is still acted on by ", absl::StrJoin(names, ", "),
+                   acting.size() > kNamed ? absl::StrCat(" and ", acting.size() - kNamed, " more") : "",
+                   at_off
+                       ? ", which may act on what was published before OFF: wait until they have followed, "
+                         "stop them, or evict them once it is certain that they are gone"
+                       : ": take the migration out of these services, stop them, or evict them once it is "
+                         "certain that they are gone"));
 }
 
 absl::Status Registry::Delete(absl::string_view name, const MutationContext& context) {
@@ -282,6 +317,7 @@ absl::Status Registry::Delete(absl::string_view name, const MutationContext& con
                                   migration.pending ? " with a state waiting to be published" : "",
                                   ": only a migration at OFF or COMPLETE can be deleted; abort it first"));
     }
+    LOCKSTEP_RETURN_IF_ERROR(CheckNobodyActsOn(migration));
     if (context.validate_only) return absl::OkStatus();
     const absl::Time now = clock_->Now();
     store::WriteBatch batch;
@@ -314,7 +350,7 @@ absl::StatusOr<MigrationView> Registry::Execute(absl::string_view name, domain::
     LOCKSTEP_ASSIGN_OR_RETURN(std::optional<RequestLog::Answer> repeat, FindRepeat(method, name, context));
     if (repeat) {
       return MigrationView{
-          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}};
+          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}, 0};
     }
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindForChange(name, context.etag));
     const absl::Time now = clock_->Now();

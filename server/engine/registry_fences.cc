@@ -10,6 +10,7 @@
 #include "core/base/status_macros.h"
 #include "core/domain/next_hop.h"
 #include "server/engine/registry.h"
+#include "server/engine/registry_keys.h"
 
 namespace lockstep::engine {
 namespace {
@@ -17,6 +18,8 @@ namespace {
 constexpr char kRemoteDecisions[] = "remote decisions";
 
 constexpr char kPauseBetweenHolds[] = "pause between holds";
+
+constexpr char kRestoredBackup[] = "restored backup";
 
 // After a release the next hold waits as long as the hold was allowed to take, after another one twice as
 // long, and so on up to this.
@@ -59,6 +62,18 @@ FenceWait WaitForInstance(const InstanceView& instance, std::string reason, absl
   wait.since = since;
   wait.pinned_by = domain::DescribeStatus(instance.status);
   wait.unblock = HowToUnblock(instance, now);
+  return wait;
+}
+
+// Something else than an instance, by what it is called instead.
+FenceWait WaitForNobody(absl::string_view what, uint64_t epoch, std::string reason, absl::Time since,
+                        std::string unblock) {
+  FenceWait wait;
+  wait.instance_id = std::string(what);
+  wait.epoch = epoch;
+  wait.reason = std::move(reason);
+  wait.since = since;
+  wait.unblock = std::move(unblock);
   return wait;
 }
 
@@ -118,70 +133,80 @@ bool Registry::MayPublish(const Entry& entry, const domain::RoutingState& hop) c
   const StateHistory history = HistoryOf(entry);
   const uint64_t published = history.back().epoch;
   const uint64_t safe = FirstSafeEpoch(hop, history);
+  const LiveEpochs live = instances_->OldestLiveEpochs(name);
   // Whoever enrols or asks next is given the published state, so that one is live in any case.
   if (safe > published) return false;
-  if (const auto oldest = instances_->OldestLiveEpoch(name, Counted::kFollowing); oldest && *oldest < safe) {
-    return false;
-  }
-  if (const auto oldest = instances_->OldestLiveEpoch(name, Counted::kPassedBy);
-      oldest && *oldest < FirstSafeEpochOfPassedBy(hop, history)) {
-    return false;
-  }
+  if (live.following && *live.following < safe) return false;
+  if (live.passed_by && *live.passed_by < FirstSafeEpochOfPassedBy(hop, history)) return false;
   for (const Holder& holder : RemoteHolders(entry)) {
     if (!WhyWait(hop, history, holder).empty()) return false;
   }
+  if (AwaitsUnknown(history.back(), hop)) return false;
   if (!domain::BeginsToHold(history.back(), hop)) return true;
   if (clock_->SinceBoot() < entry.holds.until) return false;
-  if (const auto oldest = instances_->OldestLiveEpoch(name); oldest && *oldest < published) return false;
+  if (live.oldest() && *live.oldest() < published) return false;
   return instances_->ListNotFollowing(name, published).empty();
 }
 
-std::vector<FenceWait> Registry::WaitsFor(const Entry& entry, const domain::RoutingState& hop) const {
+void Registry::Waits::Add(FenceWait wait) {
+  if (count++ < kMaxExplainedWaits) named.push_back(std::move(wait));
+}
+
+bool Registry::AwaitsUnknown(const domain::RoutingState& published, const domain::RoutingState& hop) const {
+  if (absl::ToInt64Nanoseconds(clock_->SinceBoot()) > await_unknown_until_ns_) return false;
+  if (domain::HoldsWrites(published)) return false;  // writes wait
+  // A rollback never waits for somebody of whom nothing is known, and of these states none is worse than the
+  // one that is published.
+  const bool mirrored =
+      published.stage <= domain::Stage::kCanaryRead && hop.stage >= domain::Stage::kDualWrite;
+  const bool takes_back = hop.stage < published.stage ||
+                          (hop.stage == published.stage && hop.read_weight <= published.read_weight);
+  return !(mirrored && takes_back);
+}
+
+Registry::Waits Registry::WaitsFor(const Entry& entry, const domain::RoutingState& hop) const {
   const domain::Migration& migration = *entry.migration;
   const absl::Time now = clock_->Now();
   const absl::Time since = std::max(migration.pending_since, migration.published_at);
   const StateHistory history = HistoryOf(entry);
-  const uint64_t safe = FirstSafeEpoch(hop, history);
-  std::vector<FenceWait> waits;
+  const uint64_t published = history.back().epoch;
+  Waits waits;
   const auto add = [&](Counted counted, uint64_t first_safe) {
     for (const InstanceView& instance : instances_->ListBelow(migration.name, first_safe, counted)) {
-      if (waits.size() == kMaxExplainedWaits) return;
       const Holder holder{instance.instance_id, instance.service, instance.acknowledged_epoch, false};
-      waits.push_back(WaitForInstance(instance, WhyWait(hop, history, holder), since, now));
+      waits.Add(WaitForInstance(instance, WhyWait(hop, history, holder), since, now));
     }
   };
-  add(Counted::kFollowing, safe);
+  add(Counted::kFollowing, FirstSafeEpoch(hop, history));
   add(Counted::kPassedBy, FirstSafeEpochOfPassedBy(hop, history));
-  if (waits.size() == kMaxExplainedWaits) return waits;
   for (const Holder& holder : RemoteHolders(entry)) {
-    FenceWait wait;
-    wait.instance_id = holder.instance_id;
-    wait.epoch = holder.epoch;
-    wait.reason = WhyWait(hop, history, holder);
-    if (wait.reason.empty()) continue;
-    wait.since = since;
-    wait.unblock =
+    std::string reason = WhyWait(hop, history, holder);
+    if (reason.empty()) continue;
+    waits.Add(WaitForNobody(
+        holder.instance_id, holder.epoch, std::move(reason), since,
         absl::StrCat("the answers are valid for ", absl::FormatDuration(options_.remote_decision_validity),
-                     " and then end by themselves");
-    waits.push_back(std::move(wait));
+                     " and then end by themselves")));
   }
-  if (!waits.empty() || !domain::BeginsToHold(history.back(), hop)) return waits;
-  for (const InstanceView& instance : instances_->ListNotFollowing(migration.name, history.back().epoch)) {
-    waits.push_back(WaitForInstance(instance, WhyNoHoldYet(instance, history.back().epoch), since, now));
-    if (waits.size() == kMaxExplainedWaits) break;
+  const absl::Duration boot = clock_->SinceBoot();
+  if (waits.count == 0 && AwaitsUnknown(history.back(), hop)) {
+    const absl::Duration left = absl::Nanoseconds(await_unknown_until_ns_.load()) - boot;
+    waits.Add(WaitForNobody(
+        kRestoredBackup, published,
+        "the data is of a backup, so that instances that enrolled later are not known here", since,
+        absl::StrCat("whoever is there enrols again; in ", Seconds(left + absl::Seconds(1)),
+                     " nobody else is expected any more")));
   }
-  const absl::Duration pause = entry.holds.until - clock_->SinceBoot();
-  if (waits.empty() && pause > absl::ZeroDuration()) {
-    FenceWait wait;
-    wait.instance_id = kPauseBetweenHolds;
-    wait.epoch = history.back().epoch;
-    wait.reason =
-        absl::StrCat(entry.holds.releases, " holds in a row were released because they took too long");
-    wait.since = since;
-    wait.unblock =
+  if (waits.count > 0 || !domain::BeginsToHold(history.back(), hop)) return waits;
+  for (const InstanceView& instance : instances_->ListNotFollowing(migration.name, published)) {
+    waits.Add(WaitForInstance(instance, WhyNoHoldYet(instance, published), since, now));
+  }
+  const absl::Duration pause = entry.holds.until - boot;
+  if (waits.count == 0 && pause > absl::ZeroDuration()) {
+    waits.Add(WaitForNobody(
+        kPauseBetweenHolds, published,
+        absl::StrCat(entry.holds.releases, " holds in a row were released because they took too long"), since,
         absl::StrCat("the next one begins in ", Seconds(pause + absl::Seconds(1)),
-                     "; shorter operations, or a longer plan.cutover.max_hold, would let it succeed");
-    waits.push_back(std::move(wait));
+                     "; shorter operations, or a longer plan.cutover.max_hold, would let it succeed")));
   }
   return waits;
 }
@@ -198,7 +223,9 @@ void Registry::DropDrained(const Entry& before, domain::Migration* after) const 
   const absl::Duration now = clock_->SinceBoot();
   const auto is_live = [&](const domain::RoutingState& state) {
     if (oldest && state.epoch >= *oldest) return true;
-    if (before.published->routing->state.epoch == state.epoch) return before.published->RemoteAt(now);
+    // Until its successor is visible, remote decisions are made by it: those are counted by whatever is
+    // published next.
+    if (before.published->routing->state.epoch == state.epoch) return true;
     for (const auto& draining : before.draining) {
       if (draining->routing->state.epoch == state.epoch) return draining->RemoteAt(now);
     }
@@ -237,7 +264,10 @@ absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
     Change change = ChangeFrom(before, kFencePrincipal);
     RouteTo(*before, *migration.pending, change.time, &change.after);
     if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
-    if (change.after.published.write_weight != migration.published.write_weight) change.holds = {};
+    if (change.after.published.write_weight != migration.published.write_weight) {
+      change.holds = {};
+      change.after.differing_records = 0;
+    }
     if (change.after.pending) {
       change.after.pending_since = migration.pending_since;
       change.action = kActionSlice;
@@ -271,9 +301,9 @@ absl::Status Registry::ReleaseOverdue(absl::string_view name, WakeList* wake) {
   if (migration.pending) {
     const auto hop =
         domain::NextHop(migration.published, *migration.pending, migration.plan.cutover.slice_weight);
-    const std::vector<FenceWait> waits = hop ? WaitsFor(*before, *hop) : std::vector<FenceWait>();
-    if (!waits.empty()) whom = absl::StrCat("'", waits[0].instance_id, "'");
-    if (waits.size() > 1) absl::StrAppend(&whom, " and ", waits.size() - 1, " more");
+    const Waits waits = hop ? WaitsFor(*before, *hop) : Waits();
+    if (waits.count > 0) whom = absl::StrCat("'", waits.named[0].instance_id, "'");
+    if (waits.count > 1) absl::StrAppend(&whom, " and ", waits.count - 1, " more");
   }
   change.reason = absl::StrCat(
       "the writes of a slice were held for ", Seconds(held_for), " without its moving, because of ", whom,
@@ -302,8 +332,35 @@ absl::Status Registry::PublishIfPossible(absl::string_view name) {
   return status;
 }
 
+absl::Status Registry::NoteRemoteEnded() {
+  // What is read here is replaced already, so that no valid decision is made by it any more.
+  std::vector<std::pair<std::string, uint64_t>> ended;
+  const absl::Duration now = clock_->SinceBoot();
+  const std::shared_ptr<const Entries> all = entries();
+  for (const auto& [name, entry] : *all) {
+    uint64_t epoch = 0;
+    for (const auto& state : entry->draining) {
+      if (state->RemoteAt(now)) break;
+      epoch = state->routing->state.epoch;
+    }
+    if (epoch > 0) ended.emplace_back(name, epoch);
+  }
+  if (ended.empty()) return absl::OkStatus();
+  MutexLock lock(&mutex_);
+  store::WriteBatch batch;
+  for (const auto& [name, epoch] : ended) {
+    if (epoch <= remote_ended_[name]) continue;
+    batch.Put(store::Table::kMeta, store::MetaKey(RemoteEndedKey(name)), absl::StrCat(epoch));
+  }
+  if (batch.empty()) return absl::OkStatus();
+  LOCKSTEP_RETURN_IF_ERROR(store_->Commit(std::move(batch), std::nullopt).status());
+  for (const auto& [name, epoch] : ended) remote_ended_[name] = std::max(remote_ended_[name], epoch);
+  return absl::OkStatus();
+}
+
 absl::Status Registry::PublishAllPossible() {
-  absl::Status first;
+  absl::Status first = LowerRemoteValidity();
+  first.Update(EndAwaitUnknown());
   const std::shared_ptr<const Entries> all = entries();
   for (const auto& [name, entry] : *all) {
     first.Update(PublishIfPossible(name));
@@ -315,6 +372,7 @@ absl::Status Registry::PublishAllPossible() {
     }
     wake.WakeAll();
   }
+  first.Update(NoteRemoteEnded());
   return first;
 }
 

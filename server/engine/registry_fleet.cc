@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/error_info.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
@@ -38,7 +39,44 @@ absl::Status ReasonRequired() {
        .precondition_violations = {}});
 }
 
+// The first of the steps that the plan still has which would go wrong beside `holder`, who acts for as long
+// as it likes.
+void AddRiskOfPlan(const domain::Migration& migration, const StateHistory& history, const Holder& holder,
+                   std::vector<std::string>* risks) {
+  for (size_t step = static_cast<size_t>(migration.step + 1); step < migration.plan.steps.size(); ++step) {
+    const domain::PlanStep& next = migration.plan.steps[step];
+    const std::string why = WhyWait(domain::TargetState(migration, next.stage, next.weight), history, holder);
+    if (why.empty()) continue;
+    risks->push_back(absl::StrCat("it goes on serving without a lease, and step ", step + 1,
+                                  " of the plan would no longer wait for it: ", why));
+    return;
+  }
+}
+
 }  // namespace
+
+void Registry::WarnOfDivergence(const EnrolRequest& request, const Entry& entry) const {
+  const domain::Migration& migration = *entry.migration;
+  const auto held = request.held.find(migration.name);
+  if (held == request.held.end() || held->second == 0) return;
+  const absl::StatusOr<InstanceView> known = instances_->Find(migration.name, request.instance_id);
+  if (known.ok() && known->acknowledged_epoch <= held->second) return;  // fences have waited for it
+  StateHistory history = FindStatesSince(migration, held->second);
+  if (history.empty() || history.back().epoch != migration.published.epoch) {
+    history.push_back(migration.published);
+  }
+  const std::string why =
+      WhyWait(migration.published, history, {request.instance_id, request.service, held->second, false});
+  if (why.empty()) return;
+  Log(LogLevel::kWarning,
+      "an instance is back that fences did not wait for: the sides may have diverged, since it acted on what "
+      "can't stand beside what is published; verify them before the migration goes on",
+      {{"migration", migration.name},
+       {"instance", request.instance_id},
+       {"service", request.service},
+       {"epoch", absl::StrCat(held->second)},
+       {"reason", why}});
+}
 
 absl::StatusOr<ConnectionId> Registry::Enrol(EnrolRequest request) {
   if (request.store_epoch != store_epoch_) {
@@ -48,18 +86,21 @@ absl::StatusOr<ConnectionId> Registry::Enrol(EnrolRequest request) {
   {
     MutexLock lock(&mutex_);
     LOCKSTEP_RETURN_IF_ERROR(health());
-    std::map<std::string, uint64_t> published;
+    std::map<std::string, EpochsAtEnrolment> epochs;
     for (const std::string& name : request.migrations) {
       const absl::StatusOr<EntryPtr> entry = FindEntry(name);
       if (!entry.ok()) continue;
-      const uint64_t epoch = (*entry)->migration->published.epoch;
+      const domain::RoutingState& state = (*entry)->migration->published;
+      const uint64_t epoch = state.epoch;
       const auto held = request.held.find(name);
       if (held != request.held.end() && held->second > epoch) {
         return EpochAhead(request.instance_id, name, held->second, epoch);
       }
-      published[name] = epoch;
+      WarnOfDivergence(request, **entry);
+      // Nobody has checked the slice that is held unless it said so over a stream. A hold has one epoch.
+      epochs[name] = {epoch, domain::HoldsWrites(state) ? epoch - 1 : epoch};
     }
-    connection = instances_->Enrol(request, published);
+    connection = instances_->Enrol(request, epochs);
   }
   const absl::Status durable = instances_->CommitEnrolment(request.instance_id);
   if (durable.ok()) return connection;
@@ -84,6 +125,8 @@ std::vector<std::string> Registry::RisksOfEvicting(const Entry& entry, const Ins
     if (hop) add(*hop);
     if (!hop || !hop->RoutesLike(*migration.pending)) add(*migration.pending);
   }
+  if (instance.lease_policy == domain::LeasePolicy::kKeepServing)
+    AddRiskOfPlan(migration, history, holder, &risks);
   if (instance.lease == LeaseState::kLive) {
     risks.push_back("it is connected and its lease is live, so it is there: it will enrol again at once");
   }
@@ -116,6 +159,9 @@ absl::StatusOr<Eviction> Registry::Evict(absl::string_view name, const std::stri
     change.reason =
         absl::StrCat("instance '", instance_id, "' of '", eviction.instance.service, "' at epoch ",
                      eviction.instance.acknowledged_epoch, " is taken as gone: ", context.reason);
+    if (!eviction.risks.empty()) {
+      absl::StrAppend(&change.reason, "; should it still act: ", absl::StrJoin(eviction.risks, "; "));
+    }
     change.request_id = context.request_id;
     change.keep_gate = true;
     change.evicted = instance_id;
@@ -134,7 +180,7 @@ absl::StatusOr<MigrationView> Registry::Drill(absl::string_view name, const Muta
     LOCKSTEP_ASSIGN_OR_RETURN(std::optional<RequestLog::Answer> repeat, FindRepeat("drill", name, context));
     if (repeat) {
       return MigrationView{
-          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}};
+          std::make_shared<const domain::Migration>(*std::move(repeat->migration)), nullptr, {}, 0};
     }
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindForChange(name, context.etag));
     if (before->migration->pending) {
@@ -171,7 +217,7 @@ absl::Status Registry::ApplySliceCheck(const std::string& instance_id, const dom
          {"checked", absl::StrCat(check.checked)},
          {"repaired", absl::StrCat(check.repaired)}});
   }
-  if (check.differing == 0) return absl::OkStatus();
+  if (check.differing == 0 && check.unchecked == 0) return absl::OkStatus();
   WakeList wake;
   const auto run = [&]() -> absl::Status {
     MutexLock lock(&mutex_);
@@ -181,6 +227,10 @@ absl::Status Registry::ApplySliceCheck(const std::string& instance_id, const dom
     const domain::Migration& migration = *(*before)->migration;
     if (check.epoch != migration.published.epoch || !domain::HoldsWrites(migration.published)) {
       return absl::OkStatus();  // that hold is over
+    }
+    if (!domain::StopsSlice(migration, check)) {
+      NoteLetThrough(instance_id, check);
+      return absl::OkStatus();
     }
     const absl::Time now = clock_->Now();
     LOCKSTEP_ASSIGN_OR_RETURN(
@@ -194,6 +244,42 @@ absl::Status Registry::ApplySliceCheck(const std::string& instance_id, const dom
   const absl::Status status = run();
   wake.WakeAll();
   return status;
+}
+
+void Registry::NoteLetThrough(const std::string& instance_id, const domain::SliceCheck& check) {
+  LetThrough& slice = let_through_[check.migration];
+  if (slice.epoch != check.epoch) slice = {check.epoch, {}};
+  const auto [noted, is_new] = slice.found.insert_or_assign(instance_id, check);
+  if (!is_new) return;  // said again, over another connection
+  Log(LogLevel::kWarning,
+      "a slice goes back to the old side although not all of its records are known to agree",
+      {{"migration", check.migration},
+       {"instance", instance_id},
+       {"checked", absl::StrCat(check.checked)},
+       {"unchecked", absl::StrCat(check.unchecked)},
+       {"differing", absl::StrCat(check.differing)},
+       {"example", check.example}});
+}
+
+std::string Registry::DescribeLetThrough(const Change& change) const {
+  const auto slice = let_through_.find(change.name);
+  if (change.before == nullptr || slice == let_through_.end()) return "";
+  const domain::RoutingState& before = change.before->migration->published;
+  const bool moves_back = change.after.published.drain_weight < before.drain_weight &&
+                          change.after.published.write_weight <= before.write_weight;
+  if (!moves_back || slice->second.epoch != before.epoch) return "";
+  constexpr size_t kNamed = 10;
+  uint64_t differing = 0, unchecked = 0;
+  std::vector<std::string> names;
+  for (const auto& [instance_id, check] : slice->second.found) {
+    differing += check.differing;
+    unchecked += check.unchecked;
+    if (names.size() < kNamed) names.push_back(absl::StrCat("'", instance_id, "'"));
+  }
+  const size_t more = slice->second.found.size() - names.size();
+  return absl::StrCat("; of the records of the slice ", differing, " differ and ", unchecked,
+                      " could not be compared, as ", absl::StrJoin(names, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "", " found");
 }
 
 }  // namespace lockstep::engine

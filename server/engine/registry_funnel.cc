@@ -95,8 +95,10 @@ Registry::Change Registry::TransitionChange(const EntryPtr& before, const domain
     after.deadline_from = now;
   }
   after.run_state = transition.run_state;
+  if (transition.differing_records) after.differing_records = *transition.differing_records;
   if (transition.target) {
     change.holds = {};
+    after.accept_differences = transition.accept_differences;
     RouteTo(*before, *transition.target, now, &after);
   } else if (transition.restart_evidence) {
     after.step_started_at = now;
@@ -111,10 +113,13 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   after.decision_count = before == nullptr ? 1 : before->decision_count + 1;
   after.update_time = change.time;
   if (before != nullptr) {
+    LOCKSTEP_CHECK(domain::MayCoexist(before->published, after.published),
+                   "whoever enrols is given the published state, so that its successor may stand beside it");
     for (const domain::RoutingState& state : after.draining) {
       LOCKSTEP_CHECK(state.epoch < after.published.epoch, "epochs only rise");
     }
   }
+  change.reason += DescribeLetThrough(change);
   const domain::DecisionRecord decision =
       RecordOf(before, after, change.time, change.actor, change.action, change.reason, change.evidence);
   EvidenceTimeline timeline = change.before ? change.before->timeline : EvidenceTimeline();

@@ -14,6 +14,18 @@ inline constexpr char kAuditCountKey[] = "audit_count";
 // Which history of the data the numbers belong to, decimal; see Registry::store_epoch.
 inline constexpr char kStoreEpochKey[] = "store_epoch";
 
+// There while instances that a restored backup does not know are awaited; see
+// Registry::Options::await_unknown.
+inline constexpr char kAwaitUnknownKey[] = "await_unknown";
+
+// The longest validity that a remote decision may have been given, in ns, decimal: no start counts them for
+// less, whatever it gives itself.
+inline constexpr char kRemoteValidityKey[] = "remote_valid_for_ns";
+
+// The newest epoch of a migration, replaced by others, whose remote decisions had ended (and those of all
+// before it), decimal: a start need not take them as given just now.
+inline std::string RemoteEndedKey(absl::string_view name) { return absl::StrCat("remote_ended/", name); }
+
 // Last epoch and generation of a deleted migration, "epoch generation", decimal: should one of that name be
 // created again, it goes on counting, so that an instance that slept through both never takes old for new.
 inline std::string RetiredKey(absl::string_view name) { return absl::StrCat("retired/", name); }

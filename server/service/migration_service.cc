@@ -85,6 +85,7 @@ v1::Migration MigrationToProto(const engine::MigrationView& view) {
     out.set_pinned_by(wait.pinned_by);
     out.set_unblock(wait.unblock);
   }
+  shown.waiting_for_count = view.waiting_count;
   return wire::ToProto(*view.migration, shown);
 }
 

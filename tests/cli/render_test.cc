@@ -75,6 +75,10 @@ TEST(RenderTest, WaitsAreGroupedByWhatTheyAreAbout) {
     if (i == 5) wait->set_unblock("resume it");
   }
   ExpectGolden("pending_groups.txt", RenderPending(migration, Plain()));
+  EXPECT_EQ(WaitingForCount(migration), static_cast<uint32_t>(migration.waiting_for_size()));
+  migration.set_waiting_for_count(130);
+  EXPECT_THAT(RenderPending(migration, Plain()),
+              testing::EndsWith(absl::StrCat("and ", 130 - migration.waiting_for_size(), " more\n")));
   const auto groups = GroupFenceWaits(migration);
   ASSERT_EQ(groups.size(), 2u);
   EXPECT_EQ(DescribeWaitedFor(groups[0]), "cities-2, cities-3, cities-4 and 2 more");

@@ -1,5 +1,7 @@
 #include "server/engine/instance_table.h"
 
+#include <thread>
+
 #include "tests/engine/engine_fixture.h"
 
 namespace lockstep::engine {
@@ -16,7 +18,7 @@ class InstanceTableTest : public ::testing::Test {
   }
   ConnectionId Enrol(std::map<std::string, uint64_t> held, uint64_t published) {
     const ConnectionId connection =
-        table_->Enrol({"a", "s", "1", {"m"}, std::move(held)}, {{"m", published}});
+        table_->Enrol({"a", "s", "1", {"m"}, std::move(held)}, {{"m", {published, published}}});
     EXPECT_TRUE(table_->CommitEnrolment("a").ok());
     return connection;
   }
@@ -42,6 +44,60 @@ TEST_F(InstanceTableTest, AnAcknowledgementIsWrittenWithThePublishThatReliesOnIt
   ASSERT_TRUE(table_->CommitWith("m", {}).ok());
   Reopen();
   EXPECT_EQ(table_->OldestLiveEpoch("m"), 2u);
+}
+
+TEST_F(InstanceTableTest, AClaimMayOnlyLowerARecord) {
+  ASSERT_TRUE(table_->Acknowledge("a", Enrol({}, 1), {{"m", 3}}).ok());
+  Enrol({{"m", 5}}, 5);
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), 3u);
+  Enrol({}, 5);
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), 3u);
+  const ConnectionId connection = Enrol({{"m", 2}}, 5);
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), 2u);
+  ASSERT_TRUE(table_->Acknowledge("a", connection, {{"m", 5}}).ok());
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), 5u);
+}
+
+TEST_F(InstanceTableTest, WhatTheClaimOfOneThatIsNotKnownIsWorth) {
+  const EpochsAtEnrolment epochs{.published = 9, .claimable = 8};
+  table_->Enrol({"new", "s", "1", {"m"}, {}}, {{"m", epochs}});
+  EXPECT_EQ(table_->Find("m", "new")->acknowledged_epoch, 9u);
+  table_->Enrol({"back", "s", "1", {"m"}, {{"m", 9}}}, {{"m", epochs}});
+  EXPECT_EQ(table_->Find("m", "back")->acknowledged_epoch, 8u);
+  table_->Enrol({"old", "s", "1", {"m"}, {{"m", 4}}}, {{"m", epochs}});
+  EXPECT_EQ(table_->Find("m", "old")->acknowledged_epoch, 4u);
+}
+
+TEST_F(InstanceTableTest, FollowingAndPassedByAreReadTogether) {
+  EXPECT_EQ(table_->OldestLiveEpochs("m").oldest(), std::nullopt);
+  EnrolRequest request{"b", "s", "1", {"m"}, {}};
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  table_->Enrol(request, {{"m", {4, 4}}});
+  clock_.Advance(absl::Minutes(1));
+  table_->ExpireLeases();
+  Enrol({}, 6);
+  const LiveEpochs live = table_->OldestLiveEpochs("m");
+  EXPECT_EQ(live.following, 6u);
+  EXPECT_EQ(live.passed_by, 4u);
+  EXPECT_EQ(live.oldest(), 4u);
+}
+
+// A lease that ends while the leave is written cuts the connection; the row must not outlive that.
+TEST_F(InstanceTableTest, ALeaveThatIsOvertakenByTheEndOfTheLease) {
+  EnrolRequest request{"a", "s", "1", {"m"}, {}};
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  const ConnectionId connection = table_->Enrol(request, {{"m", {1, 1}}});
+  store_.BlockCommit(1, store::FaultyStore::Moment::kBeforeApply);
+  std::thread leave([&] { EXPECT_TRUE(table_->Leave("a", connection).ok()); });
+  store_.WaitUntilBlocked();
+  clock_.Advance(absl::Minutes(1));
+  table_->ExpireLeases();
+  store_.Release();
+  leave.join();
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), std::nullopt);
+  ASSERT_TRUE(table_->Flush().ok());
+  Reopen();
+  EXPECT_EQ(table_->OldestLiveEpoch("m"), std::nullopt);
 }
 
 TEST_F(InstanceTableTest, FlushWritesOnceOnly) {

@@ -288,6 +288,7 @@ TEST_F(RegistryTest, ADeletedMigrationVanishesAndANewOneGoesOnCounting) {
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   EXPECT_EQ(ReasonOf(registry().Delete(kName, By("user:ann"))), "MIGRATION_ACTIVE");
   ASSERT_TRUE(Do(CommandKind::kAbort).ok());
+  AckAll();
   const domain::Migration before = *Now().migration;
   ASSERT_TRUE(engine_->Delete(kName, By("user:ann")).ok());
   EXPECT_EQ(Take("a")->Find(kName), nullptr);
