@@ -71,7 +71,7 @@ TEST(FenceModel, NoticesBrokenRules) {
       {"no fence", &Rules::fence, Faults::kDisk},
       {"acknowledgement before the drain", &Rules::ack_after_drain, Faults::kDisk},
       {"acknowledgement before the snapshot is durable", &Rules::snapshot_durable_before_ack, Faults::kDisk},
-      {"a reconnect claims more than is durable", &Rules::claim_is_durable, Faults::kDisk},
+      {"a reconnect counts as an acknowledgement", &Rules::claim_raises_nothing, Faults::kDisk},
       {"lease counted from receipt", &Rules::lease_from_send, Faults::kLease},
       {"no margin for the clock's drift", &Rules::clock_margin, Faults::kLease},
       {"an expired instance counts again without enrolling anew", &Rules::expired_enrols_anew,

@@ -245,10 +245,15 @@ class Expansion {
   void Connect(size_t i) {
     Add(i == kA ? "A connects" : "B connects", [this, i](World& w) {
       Instance& in = w.instances[i];
-      const EpochRef held = Claim(in, /*drained=*/true, rules_.claim_is_durable);
+      const EpochRef held = Claim(in, /*drained=*/true, rules_.claim_raises_nothing);
       Forget(w, i);
       in.connected = 1;
-      in.recorded = held != 0 ? held : Newest(w);
+      // What is recorded was acknowledged: a claim may only lower it. Who is not known is believed.
+      if (in.recorded == 0) {
+        in.recorded = held != 0 ? held : Newest(w);
+      } else if (held != 0) {
+        in.recorded = rules_.claim_raises_nothing ? std::min(in.recorded, held) : held;
+      }
       in.message = Newest(w);
       if (i == kA && faults_ == Faults::kLease) StateArrives(w, i, /*busy=*/false);
       if (i != kB || faults_ == Faults::kDisk) return;

@@ -40,9 +40,10 @@ struct Rules {
   bool fence = true;            // publishes wait
   bool ack_after_drain = true;  // else an instance acknowledges while an operation is on an older epoch
   bool snapshot_durable_before_ack = true;
-  bool claim_is_durable = true;     // what A claims to hold when it reconnects is no newer than its disk
-  bool lease_from_send = true;      // else B counts from the receipt of the answer
-  bool clock_margin = true;         // else B counts kLeaseTicks itself
+  bool claim_raises_nothing =
+      true;                     // else a reconnect counts as an acknowledgement, also of what isn't durable
+  bool lease_from_send = true;  // else B counts from the receipt of the answer
+  bool clock_margin = true;     // else B counts kLeaseTicks itself
   bool expired_enrols_anew = true;  // else a heartbeat over the old connection makes B count and live again
   bool readers_are_counted = true;  // else nothing ever waits for a B that only reads any more
 };

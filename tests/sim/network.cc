@@ -61,8 +61,13 @@ class SimStream final : public Stream {
 std::unique_ptr<Stream> SimTransport::OpenStream(const StreamEnrolment& enrolment,
                                                  std::shared_ptr<StreamHandler> handler) {
   StreamEnrolment said = enrolment;
-  if (broken_ == Broken::kClaimsTooMuch && last_ != nullptr) said.held = last_->newest;
+  const bool claims_too_much = broken_ == Broken::kClaimsTooMuch && last_ != nullptr;
+  if (claims_too_much) said.held = last_->newest;
   last_ = network_->Open(client_, said, std::move(handler));
+  // The server takes a claim for no acknowledgement, so that it takes one to lie.
+  if (claims_too_much) {
+    network_->SendUp(last_, [held = said.held](engine::InstanceSession& s) { return s.OnAck(0, held, {}); });
+  }
   return std::make_unique<SimStream>(network_, last_, broken_);
 }
 

@@ -39,7 +39,7 @@ enum class Broken : uint8_t {
   kNothing,
   kNoFence,              // the server takes a state that it has sent for acknowledged
   kAckBeforeDrain,       // an instance acknowledges what it accepts, whatever is under way
-  kClaimsTooMuch,        // a reconnect claims to hold nothing
+  kClaimsTooMuch,        // a reconnect claims, and acknowledges, what it was sent last
   kNoVersionGuard,       // mirror writes apply whatever is there
   kMirrorLies,           // mirror writes are confirmed before they are applied
   kSlowLeaseClock,       // an instance's clock runs slower than the margin allows for
