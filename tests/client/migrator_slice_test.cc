@@ -48,6 +48,7 @@ struct RecordCase {
   uint32_t repaired;
   uint32_t differing;
   const char* example;
+  uint32_t unchecked = 0;
 };
 
 TEST_F(MigratorSliceTest, WhatTheMirrorMissedIsFoundAndRepaired) {
@@ -81,12 +82,19 @@ TEST_F(MigratorSliceTest, WhatTheMirrorMissedIsFoundAndRepaired) {
        },
        1, 0, ""},
       {"a side can't be read", true,
-       [](Store&, Store& n) { n.FailReads(absl::UnavailableError("no route to host")); }, 0, 1,
-       "could not be compared: no route to host"},
+       [](Store&, Store& n) { n.FailReads(absl::UnavailableError("no route to host")); }, 0, 0,
+       "could not be compared: no route to host", 1},
+      {"new is behind and can't be written", true,
+       [](Store&, Store& n) {
+         n.Put(1, 1, Order{5, "early"});
+         n.FailMirrors(absl::UnavailableError("read-only"));
+       },
+       0, 0, "could not be repaired: read-only", 1},
   };
   for (const RecordCase& c : cases) {
     SCOPED_TRACE(c.name);
     new_.FailReads(absl::OkStatus());
+    new_.FailMirrors(absl::OkStatus());
     old_.Put(1, 1, Order{5, "early"});
     new_.Put(1, 1, Order{5, "early"});
     SetStage(Stage::kCanaryRead, domain::kBucketCount);
@@ -100,11 +108,12 @@ TEST_F(MigratorSliceTest, WhatTheMirrorMissedIsFoundAndRepaired) {
     c.damage(old_, new_);
     const domain::SliceCheck check = HoldAndCheck();
     EXPECT_EQ(check.migration, testing_support::kFullName);
-    EXPECT_EQ(check.checked, 1u);
+    EXPECT_EQ(check.checked, 1u - c.unchecked);
+    EXPECT_EQ(check.unchecked, c.unchecked) << check.example;
     EXPECT_EQ(check.repaired, c.repaired) << check.example;
     EXPECT_EQ(check.differing, c.differing) << check.example;
     EXPECT_THAT(check.example, HasSubstr(c.example));
-    if (c.differing == 0) {
+    if (c.differing + c.unchecked == 0) {
       EXPECT_EQ(old_.Get(1)->row, new_.Get(1)->row);
       EXPECT_EQ(old_.Get(1)->version, new_.Get(1)->version);
     }

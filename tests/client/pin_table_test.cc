@@ -9,28 +9,43 @@
 namespace lockstep::internal {
 namespace {
 
-void Take(const PinTable& table, size_t slot) { table.OfThisThread().slots[slot].Take(); }
-void Release(const PinTable& table, size_t slot) { table.OfThisThread().slots[slot].Release(); }
+void Take(const PinTable& table, size_t slot, size_t lane = 0) {
+  table.OfThisThread().cells[PinCell(slot, lane)].Take();
+}
+void Release(const PinTable& table, size_t slot, size_t lane = 0) {
+  table.OfThisThread().cells[PinCell(slot, lane)].Release();
+}
+uint32_t Holders(const PinTable& table, size_t slot, size_t lane = 0) { return table.Holders(slot)[lane]; }
 
 TEST(PinTableTest, CountsEachSlotByItself) {
   PinTable table;
-  EXPECT_EQ(table.Holders(0), 0u);
+  EXPECT_EQ(Holders(table, 0), 0u);
   Take(table, 0);
   Take(table, 0);
   Take(table, kPinSlots - 1);
-  EXPECT_EQ(table.Holders(0), 2u);
-  EXPECT_EQ(table.Holders(1), 0u);
-  EXPECT_EQ(table.Holders(kPinSlots - 1), 1u);
+  EXPECT_EQ(Holders(table, 0), 2u);
+  EXPECT_EQ(Holders(table, 1), 0u);
+  EXPECT_EQ(Holders(table, kPinSlots - 1), 1u);
   Release(table, 0);
-  EXPECT_EQ(table.Holders(0), 1u);
+  EXPECT_EQ(Holders(table, 0), 1u);
+}
+
+TEST(PinTableTest, AndEachLane) {
+  PinTable table;
+  Take(table, 4, 1);
+  Take(table, 4, kPinLanes - 1);
+  Release(table, 4, 1);
+  EXPECT_EQ(Holders(table, 4, 1), 0u);
+  EXPECT_EQ(Holders(table, 4, kPinLanes - 1), 1u);
+  EXPECT_EQ(Holders(table, 5, 0), 0u);
 }
 
 TEST(PinTableTest, AnotherThreadMayReleaseAndBothMayEnd) {
   PinTable table;
   std::thread([&] { Take(table, 3); }).join();
-  EXPECT_EQ(table.Holders(3), 1u) << "its thread has ended; it has not been released";
+  EXPECT_EQ(Holders(table, 3), 1u) << "its thread has ended; it has not been released";
   std::thread([&] { Release(table, 3); }).join();
-  EXPECT_EQ(table.Holders(3), 0u);
+  EXPECT_EQ(Holders(table, 3), 0u);
 }
 
 TEST(PinTableTest, ThreadsThatComeLaterTakeOverTheCountsOfThoseThatEnded) {
@@ -44,7 +59,7 @@ TEST(PinTableTest, ThreadsThatComeLaterTakeOverTheCountsOfThoseThatEnded) {
     EXPECT_EQ(&table.OfThisThread(), first);
     Take(table, 5);
   }).join();
-  EXPECT_EQ(table.Holders(5), 2u);
+  EXPECT_EQ(Holders(table, 5), 2u);
 }
 
 TEST(PinTableTest, OneThreadInManyTables) {
@@ -54,12 +69,12 @@ TEST(PinTableTest, OneThreadInManyTables) {
   for (int round = 0; round < 3; ++round) {
     for (const auto& table : tables) Take(*table, 1);
   }
-  for (const auto& table : tables) EXPECT_EQ(table->Holders(1), 3u);
+  for (const auto& table : tables) EXPECT_EQ(Holders(*table, 1), 3u);
   EXPECT_EQ(&tables[0]->OfThisThread(), of_first);
   tables.clear();
   PinTable next;
   Take(next, 1);
-  EXPECT_EQ(next.Holders(1), 1u) << "a table in the place of one that is gone begins anew";
+  EXPECT_EQ(Holders(next, 1), 1u) << "a table in the place of one that is gone begins anew";
 }
 
 TEST(PinTableTest, AThreadMayEndAfterTheTable) {
@@ -92,7 +107,7 @@ TEST(PinTableTest, AThreadLocalMayReleaseWhenTheThreadEnds) {
     at_the_end.table = &table;
     Take(table, 2);
   }).join();
-  EXPECT_EQ(table.Holders(2), 0u);
+  EXPECT_EQ(Holders(table, 2), 0u);
 }
 
 }  // namespace

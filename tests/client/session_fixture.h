@@ -59,7 +59,7 @@ class SessionTest : public ::testing::Test {
       std::make_shared<RepairQueue>(10, &executor_, &clock_, &telemetry_, 1);
   std::shared_ptr<HeldWrites> held_writes_ = std::make_shared<HeldWrites>(&executor_, &clock_);
   std::shared_ptr<SliceChecker> slice_checker_ =
-      std::make_shared<SliceChecker>(std::vector<std::string>{kFullName}, &executor_);
+      std::make_shared<SliceChecker>(std::vector<std::string>{kFullName}, &executor_, &clock_);
   std::unique_ptr<Session> session_ = std::make_unique<Session>(Options(), Parts(), 1);
 };
 

@@ -38,10 +38,12 @@ TEST_F(SessionTest, AcknowledgesOnlyAfterOlderPinsHaveEnded) {
   EXPECT_EQ(plane_->Acks().size(), before);
   first.Release();
   Run();
-  EXPECT_EQ(plane_->Acks().size(), before) << "the one in between is still pinned";
+  ASSERT_EQ(plane_->Acks().size(), before + 1);
+  EXPECT_EQ(plane_->Acks().back().held.at(kFullName), plane_->EpochOf(kMigration) - 1)
+      << "the one in between is still pinned";
   second.Release();
   Run();
-  ASSERT_EQ(plane_->Acks().size(), before + 1);
+  ASSERT_EQ(plane_->Acks().size(), before + 2);
   EXPECT_EQ(plane_->Acks().back().revision, plane_->revision());
   EXPECT_EQ(plane_->Acks().back().held.at(kFullName), plane_->EpochOf(kMigration));
 }

@@ -56,7 +56,7 @@ class SliceCheckerTest : public ::testing::Test {
   FakeClock clock_{absl::FromUnixSeconds(1000)};
   ManualExecutor executor_{&clock_};
   std::shared_ptr<SliceChecker> checker_ =
-      std::make_shared<SliceChecker>(std::vector<std::string>{kName}, &executor_);
+      std::make_shared<SliceChecker>(std::vector<std::string>{kName}, &executor_, &clock_);
   std::vector<std::string> passes_;
 };
 
@@ -78,12 +78,15 @@ TEST_F(SliceCheckerTest, PassesAndOutcomes) {
     std::vector<std::string> passes;
     uint32_t repaired;
     uint32_t differing;
+    uint32_t unchecked = 0;
   };
   const std::vector<Case> cases = {
       {"equal", {kEqual}, {"a"}, 0, 0},
       {"settles", {kDiffers, kEqual}, {"a", "a"}, 0, 0},
       {"repaired", {kDiffers, kDiffers, kRepaired}, {"a", "a", "a!"}, 1, 0},
       {"for good", {kDiffers}, {"a", "a", "a!"}, 0, 1},
+      {"read at the second try", {kUnchecked, kEqual}, {"a", "a"}, 0, 0},
+      {"never read", {kUnchecked}, {"a", "a", "a!"}, 0, 0, 1},
   };
   uint64_t epoch = 1;
   for (const Case& c : cases) {
@@ -93,7 +96,8 @@ TEST_F(SliceCheckerTest, PassesAndOutcomes) {
     const absl::Duration start = clock_.SinceBoot();
     const domain::SliceCheck check = Check(Holding(++epoch, 0, 10));
     EXPECT_EQ(passes_, c.passes);
-    EXPECT_EQ(check.checked, 1u);
+    EXPECT_EQ(check.checked, 1u - c.unchecked);
+    EXPECT_EQ(check.unchecked, c.unchecked);
     EXPECT_EQ(check.repaired, c.repaired);
     EXPECT_EQ(check.differing, c.differing);
     EXPECT_EQ(check.example, c.differing > 0 ? "a differs" : "");
@@ -128,6 +132,51 @@ TEST_F(SliceCheckerTest, BusyUntilTheLastOneHasEnded) {
   executor_.RunAll();
   EXPECT_FALSE(checker_->Busy());
   EXPECT_EQ(checker_->Results()[0].checked, 20u);
+}
+
+// A side that hangs costs every record its deadline. A hold doesn't last that long.
+TEST_F(SliceCheckerTest, ASideThatHangsEndsTheCheckInTime) {
+  for (int i = 0; i < 1000; ++i) {
+    checker_->Note(0, {.bucket = 5,
+                       .identity = absl::StrCat(i),
+                       .check =
+                           [this](bool) {
+                             clock_.Advance(absl::Milliseconds(250));  // four at a time, of a second each
+                             return RecordCheckResult{RecordCheck::kUnchecked, "timed out"};
+                           },
+                       .settle_delays = {absl::Milliseconds(20), absl::Milliseconds(60), absl::Seconds(1)}});
+  }
+  const absl::Duration start = clock_.SinceBoot();
+  const domain::SliceCheck check = Check(Holding(7, 0, 10));
+  EXPECT_EQ(check.unchecked, 1000u);
+  EXPECT_EQ(check.checked + check.differing, 0u);
+  EXPECT_EQ(check.example, "timed out");
+  EXPECT_LT(clock_.SinceBoot() - start, absl::Seconds(5));
+}
+
+TEST_F(SliceCheckerTest, ACheckWhoseTimeIsUpEndsButForWhatIsBeingRepaired) {
+  Note("a", 5);
+  Note("b", 5, {RecordCheck::kDiffers});
+  bool repaired = false;
+  checker_->Note(0, {.bucket = 5, .identity = "c", .check = [&](bool repair) {
+                       EXPECT_TRUE(repair);
+                       clock_.Advance(SliceChecker::kCheckFor);
+                       checker_->Start(Holding(7, 0, 10));
+                       EXPECT_TRUE(checker_->Busy()) << "what is being written has to end";
+                       EXPECT_TRUE(checker_->Results().empty());
+                       repaired = true;
+                       return RecordCheckResult{RecordCheck::kRepaired, ""};
+                     }});
+  checker_->Start(Holding(7, 0, 10));
+  executor_.RunDue();
+  EXPECT_TRUE(repaired);
+  ASSERT_FALSE(checker_->Busy());
+  domain::SliceCheck check = checker_->Results()[0];
+  EXPECT_EQ(check.checked, 2u);
+  EXPECT_EQ(check.repaired, 1u);
+  EXPECT_EQ(check.unchecked, 1u) << "b, which was to be compared once more";
+  executor_.RunAll();
+  EXPECT_EQ(checker_->Results()[0], check) << "what comes later counts for nothing";
 }
 
 TEST_F(SliceCheckerTest, ANewerEpochOvertakesChecksUnderWay) {

@@ -3,6 +3,7 @@
 #include <deque>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/mutex.h"
 #include "gtest/gtest.h"
 
@@ -50,6 +51,26 @@ TEST(SnapshotRingTest, OldestEpochIsThatOfTheOldestPin) {
   EXPECT_FALSE(ring.OlderPinned());
   EXPECT_EQ(ring.OldestEpochs()[0], 3u);
   EXPECT_EQ(ring.PinCount(), 0u);
+}
+
+TEST(SnapshotRingTest, AnOperationKeepsTheEpochOfItsOwnMigration) {
+  std::vector<std::string> names;
+  for (uint32_t i = 0; i <= kPinLanes; ++i) names.push_back(absl::StrCat("m", 100 + i));
+  SnapshotRing ring(names);
+  const auto publish = [&](uint64_t epoch) {
+    domain::Snapshot snapshot{.revision = epoch, .store_epoch = 1, .migrations = {}};
+    for (const std::string& name : names) snapshot.migrations.push_back({.name = name, .state = {}});
+    for (domain::MigrationRouting& routing : snapshot.migrations) routing.state.epoch = epoch;
+    return ring.TryPublish(snapshot, absl::ZeroDuration());
+  };
+  ASSERT_TRUE(publish(1));
+  const SnapshotPin operation = ring.PinCurrent(/*migration_index=*/0);
+  ASSERT_TRUE(publish(2));
+  EXPECT_EQ(ring.OldestEpochs()[0], 1u);
+  EXPECT_EQ(ring.OldestEpochs()[1], 2u);
+  EXPECT_EQ(ring.OldestEpochs()[kPinLanes - 1], 2u);
+  EXPECT_EQ(ring.OldestEpochs()[kPinLanes], 1u) << "it shares the counter";
+  EXPECT_TRUE(ring.OlderPinned());
 }
 
 TEST(SnapshotRingTest, NewestWaitsWhenEverySlotIsPinned) {

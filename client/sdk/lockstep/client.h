@@ -322,7 +322,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::StatusOr<RouteHandle> Client::Route(
   // Before the pin: a snapshot that came with a new term of the lease is never taken for one of the term
   // before.
   const uint32_t lease_term = lease_term_->load(std::memory_order_acquire);
-  internal::SnapshotPin pin = ring_->PinCurrent();
+  internal::SnapshotPin pin = ring_->PinCurrent(migration.index());
   if (ABSL_PREDICT_FALSE(pin.slot() == nullptr)) return WhyNoRoute(std::move(pin), migration);
   const internal::RoutedMigration& routed = pin.slot()->Of(migration.index());
   if (ABSL_PREDICT_FALSE(routed.routing == nullptr)) return WhyNoRoute(std::move(pin), migration);

@@ -87,7 +87,8 @@ struct Client::Parts {
       indexes.emplace(domain::ShortMigrationName(migrations[i]), i);
     }
     held_writes = std::make_shared<internal::HeldWrites>(options.executor.get(), options.clock);
-    slice_checker = std::make_shared<internal::SliceChecker>(migrations, options.executor.get());
+    slice_checker =
+        std::make_shared<internal::SliceChecker>(migrations, options.executor.get(), options.clock);
     internal::SessionOptions session_options{.enrolment = {.instance_id = options.instance_id,
                                                            .service = options.service,
                                                            .version = options.version,
@@ -300,7 +301,7 @@ domain::Decision RouteHandle::FromAuthority() const {
 }
 
 uint64_t Client::EpochInForce(MigrationHandle migration) const {
-  const internal::SnapshotPin pin = parts_->ring.PinCurrent();
+  const internal::SnapshotPin pin = parts_->ring.PinCurrent(migration.index());
   if (pin.slot() == nullptr) return 0;
   const domain::MigrationRouting* const routing = pin.slot()->Of(migration.index()).routing;
   return routing == nullptr ? 0 : routing->state.epoch;
@@ -345,7 +346,7 @@ absl::Status Client::LeaseOver(std::optional<absl::Duration> since) const {
 
 absl::StatusOr<Attribution> Client::PresentAttribution(MigrationHandle migration) const {
   if (parts_->forked()) return Forked();
-  const internal::SnapshotPin pin = parts_->ring.PinCurrent();
+  const internal::SnapshotPin pin = parts_->ring.PinCurrent(migration.index());
   LOCKSTEP_ASSIGN_OR_RETURN(const domain::MigrationRouting* const routing, RoutingOf(pin, migration));
   return Attribution{migration.index(), routing->state.generation, routing->state.epoch,
                      routing->contract.revision};

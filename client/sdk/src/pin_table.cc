@@ -83,19 +83,22 @@ PinCounts& PinTable::FindOrEnrol() const {
   return counts;
 }
 
-uint64_t PinTable::Holders(size_t slot) const {
+std::array<uint32_t, kPinLanes> PinTable::Holders(size_t slot) const {
+  std::array<uint32_t, kPinLanes> holders{};
   MutexLock lock(&shared_->mutex);
   // Releases first: each that is counted brings its taking with it, so that the difference never says fewer
   // than there are.
-  uint64_t released = 0;
   for (const auto& counts : shared_->all) {
-    released += counts->slots[slot].released.load(std::memory_order_acquire);
+    for (size_t lane = 0; lane < kPinLanes; ++lane) {
+      holders[lane] -= counts->cells[PinCell(slot, lane)].released.load(std::memory_order_acquire);
+    }
   }
-  uint64_t taken = 0;
   for (const auto& counts : shared_->all) {
-    taken += counts->slots[slot].taken.load(std::memory_order_acquire);
+    for (size_t lane = 0; lane < kPinLanes; ++lane) {
+      holders[lane] += counts->cells[PinCell(slot, lane)].taken.load(std::memory_order_acquire);
+    }
   }
-  return taken - released;
+  return holders;
 }
 
 }  // namespace lockstep::internal

@@ -18,6 +18,10 @@ struct Pair {
 
 RecordCheckResult Differs(absl::string_view why) { return {RecordCheck::kDiffers, std::string(why)}; }
 
+RecordCheckResult Unchecked(const absl::Status& status) {
+  return {RecordCheck::kUnchecked, absl::StrCat("could not be compared: ", status.message())};
+}
+
 class Check {
  public:
   Check(Client& client, const RouteHandle& route, const MirrorWrite& write, const RecordAccess& record,
@@ -26,16 +30,19 @@ class Check {
 
   RecordCheckResult Run(bool repair) {
     absl::StatusOr<Pair> pair = Read();
-    if (!pair.ok()) return CouldNotCompare(pair.status());
+    if (!pair.ok()) return Unchecked(pair.status());
     std::string difference = DifferenceOf(*pair);
     if (difference.empty()) return {};
     if (!repair) return Differs(difference);
     const SideRow before = pair->source;
     if (const absl::Status status = Repair(); !status.ok()) {
-      return Differs(absl::StrCat(difference, ", and it could not be repaired: ", status.message()));
+      const std::string why = absl::StrCat(difference, ", and it could not be repaired: ", status.message());
+      // What new lacks, or doesn't answer for, is no reason against the way back to old.
+      if (source_ == Side::kOld && OutcomeUnknown(status)) return {RecordCheck::kUnchecked, why};
+      return Differs(why);
     }
     pair = Read();
-    if (!pair.ok()) return CouldNotCompare(pair.status());
+    if (!pair.ok()) return Unchecked(pair.status());
     difference = DifferenceOf(*pair);
     if (difference.empty()) return {RecordCheck::kRepaired, ""};
     // Another instance is writing it, which has noted it as well and will check it when it is done.
@@ -44,10 +51,6 @@ class Check {
   }
 
  private:
-  static RecordCheckResult CouldNotCompare(const absl::Status& status) {
-    return Differs(absl::StrCat("could not be compared: ", status.message()));
-  }
-
   // The mirror first: if it catches up in between, that is no difference. With versions on both sides the
   // newer one is right, whichever was authoritative when this instance wrote last; others may have written
   // since.
@@ -128,8 +131,7 @@ class Check {
 RecordCheckResult CheckRecord(Client& client, MigrationHandle migration, const MirrorWrite& write,
                               const RecordAccess& record, absl::Duration timeout, bool repair) {
   const absl::StatusOr<RouteHandle> route = client.Route(migration, write.routing_key);
-  if (!route.ok())
-    return {RecordCheck::kDiffers, absl::StrCat("could not be compared: ", route.status().message())};
+  if (!route.ok()) return Unchecked(route.status());
   if (route->generation() != write.attribution.generation) return {};  // another life: that mirror is gone
   return Check(client, *route, write, record, timeout).Run(repair);
 }

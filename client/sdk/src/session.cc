@@ -35,6 +35,7 @@ Session::Session(SessionOptions options, SessionParts parts, uint64_t seed, cons
   domain::Snapshot snapshot = *restored.snapshot;
   durable_ = saved_ = {snapshot.store_epoch, snapshot.revision, restored.held};
   store_epoch_ = snapshot.store_epoch;
+  told_ = restored.held;
   ring_->TryPublish(snapshot, parts_.clock->SinceBoot());
   stale_.store(true, std::memory_order_relaxed);
   ready_.store(true, std::memory_order_release);
@@ -140,7 +141,7 @@ void Session::Connect(absl::Duration now) {
   announced_.reset();
   next_heartbeat_ = now + options_.heartbeat_interval;
   StreamEnrolment enrolment = options_.enrolment;
-  enrolment.held = ClaimNow();
+  told_ = enrolment.held = ClaimNow();
   enrolment.store_epoch = store_epoch_;
   if (connect_attempts_ > 0) {
     MutexLock lock(&stats_mutex_);
@@ -168,7 +169,7 @@ void Session::PublishPending(absl::Duration now) {
           {{"revision_before", absl::StrCat(before->revision)},
            {"revision", absl::StrCat(current->revision)}});
     }
-    store_epoch_ = current->store_epoch;
+    if (std::exchange(store_epoch_, current->store_epoch) != current->store_epoch) told_.clear();
     ready_.store(true, std::memory_order_release);
     // Held writes look again, now that they find it.
     parts_.held_writes->ResumeAll();
@@ -218,6 +219,9 @@ HeldEpochs Session::HeldNow() const {
 
 HeldEpochs Session::ClaimNow() const {
   HeldEpochs claim = HeldNow();
+  if (const domain::Snapshot* const current = ring_->current(); current != nullptr) {
+    claim = WithoutUnchecked(std::move(claim), *current, parts_.slice_checker->Results(), /*clean=*/true);
+  }
   if (!durable_.has_value()) return claim;
   // A claim is an acknowledgement, too: were this process to end now, the next one would act on what is on
   // disk.

@@ -107,14 +107,23 @@ class Session {
   // Heartbeats say which revision is the newest; one that does not come is asked for.
   void WatchAnnounced(uint64_t announced, absl::Duration now);
   void Acknowledge(absl::Duration now);
-  // Whether what was written lately in the slices held now has been compared.
-  bool SlicesChecked(const domain::Snapshot& current, const HeldEpochs& held);
+  // Begins to compare what was written lately in the slices held now, as soon as nothing older is open there.
+  void StartSliceChecks(const domain::Snapshot& current, const HeldEpochs& held);
+  // `held` without the epochs of `current` that hold a slice, unless its check has an end in `checks`; with
+  // `clean`, one that found nothing wrong.
+  HeldEpochs WithoutUnchecked(HeldEpochs held, const domain::Snapshot& current,
+                              const std::vector<domain::SliceCheck>& checks, bool clean) const;
+  // An earlier process has acknowledged it, or this one, and what was found was no reason not to.
+  bool IsOnDisk(const std::string& migration, uint64_t epoch) const;
+  // Whether `held` lets go of an epoch of some migration that the control plane still counts on.
+  bool Raises(const HeldEpochs& held) const;
   // Keeps what is about to be acknowledged over a restart; false: not yet.
   bool Save(const domain::Snapshot& current, const HeldEpochs& held, absl::Duration now);
   // So that the next process of the instance starts without a snapshot; false: it could not be written.
   bool ForgetEnrolment();
   HeldEpochs HeldNow() const;
-  // What an enrolment says it holds: no more than a restart from the state directory would.
+  // What an enrolment says it holds: no more than a restart from the state directory would, and no epoch
+  // whose acknowledgement would have to bring what the check of its slice has found.
   HeldEpochs ClaimNow() const;
   domain::InstanceStatus StatusNow(absl::Duration now) const;
   void KeepLease(int heartbeats_answered, absl::Duration now);
@@ -163,6 +172,9 @@ class Session {
     bool operator==(const Acknowledgement&) const = default;
   };
   std::optional<Acknowledgement> acknowledged_;  // last on this stream
+  // What the control plane may go by: the last claim or acknowledgement, on whichever stream; of
+  // store_epoch_.
+  HeldEpochs told_;
   // What the state directory holds; nothing: not known, or not what should be there.
   struct Saved {
     uint64_t store_epoch = 0;

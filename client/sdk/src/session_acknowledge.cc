@@ -13,23 +13,37 @@ namespace {
 // After the state directory could not be written.
 constexpr absl::Duration kSaveRetry = absl::Seconds(1);
 
+bool FoundNothing(const domain::SliceCheck& check) { return check.differing == 0 && check.unchecked == 0; }
+
 }  // namespace
 
 void Session::Acknowledge(absl::Duration now) {
   const domain::Snapshot* const current = ring_->current();
-  if (stream_ == nullptr || !accepted_on_stream_ || current == nullptr || ring_->OlderPinned()) return;
-  Acknowledgement acknowledgement{.revision = current->revision, .held = HeldNow()};
-  if (!SlicesChecked(*current, acknowledgement.held)) return;
-  acknowledgement.slice_checks = parts_.slice_checker->Results();
+  if (stream_ == nullptr || !accepted_on_stream_ || current == nullptr) return;
+  const HeldEpochs open = HeldNow();
+  StartSliceChecks(*current, open);
+  Acknowledgement acknowledgement{.revision = current->revision,
+                                  .slice_checks = parts_.slice_checker->Results()};
+  acknowledgement.held = WithoutUnchecked(open, *current, acknowledgement.slice_checks, /*clean=*/false);
   if (acknowledged_ == acknowledgement) return;
-  if (!Save(*current, acknowledgement.held, now)) return;
+  // Until everything older has ended only what is news: a migration doesn't wait for the operations of
+  // others.
+  const bool all_ended = !ring_->OlderPinned() && !parts_.slice_checker->Busy();
+  if (!all_ended && !Raises(acknowledgement.held)) return;
+  // Nobody but this process knows of a check that found something, until the control plane has said what
+  // becomes of it. What comes after it must not seem to have come through a clean one.
+  if (!Save(*current, WithoutUnchecked(open, *current, acknowledgement.slice_checks, /*clean=*/true), now)) {
+    return;
+  }
   stream_->SendAck(acknowledgement.revision, acknowledgement.held, acknowledgement.slice_checks);
   acknowledged_ = std::move(acknowledgement);
+  told_ = acknowledged_->held;
+  if (!all_ended) return;
   MutexLock lock(&stats_mutex_);
   stats_.acknowledged_revision = acknowledged_->revision;
 }
 
-bool Session::SlicesChecked(const domain::Snapshot& current, const HeldEpochs& held) {
+void Session::StartSliceChecks(const domain::Snapshot& current, const HeldEpochs& held) {
   // Where a mirror of an older epoch is open, a difference is no surprise: that migration's turn comes when
   // nothing is. Its epoch isn't acknowledged before.
   domain::Snapshot settled{.revision = current.revision, .store_epoch = current.store_epoch};
@@ -39,7 +53,34 @@ bool Session::SlicesChecked(const domain::Snapshot& current, const HeldEpochs& h
     if (epoch != held.end() && epoch->second == routing.state.epoch) settled.migrations.push_back(routing);
   }
   parts_.slice_checker->Start(settled);
-  return !parts_.slice_checker->Busy();
+}
+
+HeldEpochs Session::WithoutUnchecked(HeldEpochs held, const domain::Snapshot& current,
+                                     const std::vector<domain::SliceCheck>& checks, bool clean) const {
+  for (auto& [migration, epoch] : held) {
+    const domain::MigrationRouting* const routing = current.Find(migration);
+    if (routing == nullptr || routing->state.epoch != epoch || !domain::HoldsWrites(routing->state)) continue;
+    const bool is_checked = std::any_of(checks.begin(), checks.end(), [&](const domain::SliceCheck& check) {
+      return check.migration == migration && check.epoch == epoch && (!clean || FoundNothing(check));
+    });
+    if (is_checked || IsOnDisk(migration, epoch)) continue;
+    const auto told = told_.find(migration);
+    epoch = told == told_.end() ? 0 : std::min(told->second, epoch - 1);
+  }
+  return held;
+}
+
+bool Session::IsOnDisk(const std::string& migration, uint64_t epoch) const {
+  if (!durable_.has_value() || durable_->store_epoch != store_epoch_) return false;
+  const auto on_disk = durable_->held.find(migration);
+  return on_disk != durable_->held.end() && on_disk->second >= epoch;
+}
+
+bool Session::Raises(const HeldEpochs& held) const {
+  return std::any_of(held.begin(), held.end(), [this](const auto& now) {
+    const auto told = told_.find(now.first);
+    return now.second > (told == told_.end() ? 0 : told->second);
+  });
 }
 
 bool Session::Save(const domain::Snapshot& current, const HeldEpochs& held, absl::Duration now) {

@@ -13,8 +13,8 @@ constexpr size_t kMaxExampleBytes = 300;
 
 }  // namespace
 
-SliceChecker::SliceChecker(std::vector<std::string> migrations, Executor* executor)
-    : migrations_(std::move(migrations)), executor_(executor) {}
+SliceChecker::SliceChecker(std::vector<std::string> migrations, Executor* executor, const Clock* clock)
+    : migrations_(std::move(migrations)), executor_(executor), clock_(clock) {}
 
 void SliceChecker::Note(uint32_t migration_index, NotedRecord record) {
   auto noted = std::make_shared<const NotedRecord>(std::move(record));
@@ -49,12 +49,15 @@ void SliceChecker::Start(const domain::Snapshot& snapshot) {
       const domain::RoutingState& state = routing->state;
       const auto before = forgotten.find(index);
       if (same_store && before != forgotten.end() && before->second.result.epoch == state.epoch) {
-        slices_.insert(forgotten.extract(before));
+        Slice& slice = slices_.insert(forgotten.extract(before)).position->second;
+        const bool is_over = clock_->SinceBoot() - slice.started_at >= kCheckFor;
+        if (is_over) GiveUpLocked(slice, "not compared in the time that a hold has for it");
         continue;
       }
       Slice& slice = slices_[index];
       slice.result.migration = migrations_[index];
       slice.result.epoch = state.epoch;
+      slice.started_at = clock_->SinceBoot();
       for (const auto& record : noted_[index].by_age) {
         if (record->bucket >= state.write_weight && record->bucket < state.drain_weight) {
           slice.waiting.push_back(record);
@@ -93,36 +96,67 @@ void SliceChecker::SubmitPass(uint32_t migration_index, uint64_t epoch,
 
 void SliceChecker::RunPass(uint32_t migration_index, uint64_t epoch,
                            std::shared_ptr<const NotedRecord> record, size_t pass) {
-  {
-    MutexLock lock(&mutex_);
-    if (FindLocked(migration_index, epoch) == nullptr) return;
-  }
-  const bool is_last = pass == record->settle_delays.size();
-  RecordCheckResult result = record->check(/*repair=*/is_last);
-  if (result.outcome == RecordCheck::kDiffers && !is_last) {
-    const absl::Duration delay = record->settle_delays[pass];
-    return SubmitPass(migration_index, epoch, std::move(record), pass + 1, delay);
-  }
+  const bool repairs = pass == record->settle_delays.size();
   {
     MutexLock lock(&mutex_);
     Slice* const slice = FindLocked(migration_index, epoch);
-    if (slice == nullptr) return;
-    LOCKSTEP_CHECK(slice->running > 0, "a check ends once");
-    --slice->running;
-    domain::SliceCheck& total = slice->result;
-    ++total.checked;
-    switch (result.outcome) {
-      case RecordCheck::kEqual:
-        break;
-      case RecordCheck::kRepaired:
-        ++total.repaired;
-        break;
-      case RecordCheck::kDiffers:
-        if (total.differing++ == 0) total.example = result.why.substr(0, kMaxExampleBytes);
-        break;
-    }
+    if (slice == nullptr || slice->gave_up) return;
+    if (repairs) ++slice->repairing;
   }
-  StartNext(migration_index, epoch);
+  const RecordCheckResult result = record->check(repairs);
+  bool again = false;
+  {
+    MutexLock lock(&mutex_);
+    Slice* const slice = FindLocked(migration_index, epoch);
+    if (slice == nullptr || (slice->gave_up && !repairs)) return;
+    if (repairs) --slice->repairing;
+    const bool may_change =
+        result.outcome == RecordCheck::kDiffers ||
+        (result.outcome == RecordCheck::kUnchecked && clock_->SinceBoot() - slice->started_at < kRetryFor);
+    again = may_change && !repairs;
+    if (!again) CountLocked(*slice, result);
+  }
+  if (!again) return StartNext(migration_index, epoch);
+  const absl::Duration delay = record->settle_delays[pass];
+  SubmitPass(migration_index, epoch, std::move(record), pass + 1, delay);
+}
+
+void SliceChecker::CountLocked(Slice& slice, const RecordCheckResult& result) {
+  LOCKSTEP_CHECK(slice.running > 0, "a check ends once");
+  --slice.running;
+  domain::SliceCheck& total = slice.result;
+  if (result.outcome != RecordCheck::kUnchecked) {
+    ++total.checked;
+    slice.unchecked_in_a_row = 0;
+  }
+  switch (result.outcome) {
+    case RecordCheck::kEqual:
+      return;
+    case RecordCheck::kRepaired:
+      ++total.repaired;
+      return;
+    case RecordCheck::kDiffers:
+      if (total.differing++ == 0) total.example = result.why.substr(0, kMaxExampleBytes);
+      return;
+    case RecordCheck::kUnchecked:
+      if (total.unchecked++ + total.differing == 0) total.example = result.why.substr(0, kMaxExampleBytes);
+      if (++slice.unchecked_in_a_row < kUncheckedInARow) return;
+      total.unchecked += static_cast<uint32_t>(slice.waiting.size());
+      slice.waiting.clear();
+      return;
+  }
+}
+
+void SliceChecker::GiveUpLocked(Slice& slice, absl::string_view why) {
+  // A write that came after the slice has moved could undo a newer one.
+  const size_t left = slice.waiting.size() + slice.running - slice.repairing;
+  if (left == 0) return;
+  domain::SliceCheck& total = slice.result;
+  if (total.unchecked + total.differing == 0) total.example = std::string(why);
+  total.unchecked += static_cast<uint32_t>(left);
+  slice.waiting.clear();
+  slice.running = slice.repairing;
+  slice.gave_up = true;
 }
 
 SliceChecker::Slice* SliceChecker::FindLocked(uint32_t migration_index, uint64_t epoch) {
@@ -141,7 +175,9 @@ bool SliceChecker::Busy() const {
 std::vector<domain::SliceCheck> SliceChecker::Results() const {
   std::vector<domain::SliceCheck> results;
   MutexLock lock(&mutex_);
-  for (const auto& [index, slice] : slices_) results.push_back(slice.result);
+  for (const auto& [index, slice] : slices_) {
+    if (slice.running == 0 && slice.waiting.empty()) results.push_back(slice.result);
+  }
   return results;
 }
 

@@ -1,6 +1,7 @@
 #include "lockstep/internal/snapshot_ring.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/check.h"
 
@@ -19,6 +20,11 @@ SnapshotRing::SnapshotRing(std::vector<std::string> migrations, FenceKind fences
 }
 
 SnapshotRing::~SnapshotRing() { LOCKSTEP_CHECK(PinCount() == 0, "a RouteHandle outlived its Client"); }
+
+uint64_t SnapshotRing::PinsOf(const SnapshotSlot& slot) const {
+  const std::array<uint32_t, kPinLanes> holders = pins_.Holders(slot.index);
+  return std::accumulate(holders.begin(), holders.end(), uint64_t{0});
+}
 
 void SnapshotRing::SetCurrent(SnapshotSlot* slot) {
   current_.store(slot, std::memory_order_release);
@@ -60,7 +66,7 @@ SnapshotRing::PinnedOperations SnapshotRing::OlderPins(absl::Duration now) const
   PinnedOperations result;
   for (const SnapshotSlot& slot : *slots_) {
     if (&slot == current) continue;
-    const uint64_t pins = pins_.Holders(slot.index);
+    const uint64_t pins = PinsOf(slot);
     if (pins == 0) continue;
     result.operations += pins;
     result.oldest = std::max(result.oldest, now - slot.superseded_at);
@@ -78,9 +84,10 @@ std::vector<std::optional<uint64_t>> SnapshotRing::OldestEpochs() const {
   const SnapshotSlot* const current = current_.load(std::memory_order_relaxed);
   std::vector<std::optional<uint64_t>> oldest(migrations_.size());
   for (const SnapshotSlot& slot : *slots_) {
-    if (slot.published_number == 0 || (&slot != current && !IsPinned(slot))) continue;
+    if (slot.published_number == 0) continue;
+    const std::array<uint32_t, kPinLanes> holders = pins_.Holders(slot.index);
     for (size_t i = 0; i < oldest.size(); ++i) {
-      if (slot.by_index[i].routing == nullptr) continue;
+      if (slot.by_index[i].routing == nullptr || (&slot != current && holders[i % kPinLanes] == 0)) continue;
       const uint64_t epoch = slot.by_index[i].rule.epoch;
       oldest[i] = oldest[i].has_value() ? std::min(*oldest[i], epoch) : epoch;
     }
@@ -90,7 +97,7 @@ std::vector<std::optional<uint64_t>> SnapshotRing::OldestEpochs() const {
 
 uint64_t SnapshotRing::PinCount() const {
   uint64_t count = 0;
-  for (const SnapshotSlot& slot : *slots_) count += pins_.Holders(slot.index);
+  for (const SnapshotSlot& slot : *slots_) count += PinsOf(slot);
   return count;
 }
 

@@ -18,11 +18,14 @@
 namespace lockstep::internal {
 
 inline constexpr size_t kPinSlots = 64;
+// Holders of a slot are told apart by lane: those of other kinds share one.
+inline constexpr size_t kPinLanes = 8;
 
+// Counts wrap around; only differences matter.
 struct alignas(64) PinCounts {
-  struct Slot {
-    std::atomic<uint64_t> taken{0};
-    std::atomic<uint64_t> released{0};
+  struct Cell {
+    std::atomic<uint32_t> taken{0};
+    std::atomic<uint32_t> released{0};
 
     // By the thread that the counts belong to. No read-modify-write: nobody else writes them.
     void Take() { taken.store(taken.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
@@ -31,8 +34,12 @@ struct alignas(64) PinCounts {
       released.store(released.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
   };
-  std::array<Slot, kPinSlots> slots;
+  // A cache line for each slot.
+  std::array<Cell, kPinSlots * kPinLanes> cells;
 };
+
+// The cell of a lane of a slot.
+constexpr size_t PinCell(size_t slot, size_t lane) { return slot * kPinLanes + lane; }
 
 // Which counts a thread has in one table.
 struct CachedPinCounts {
@@ -52,10 +59,10 @@ class PinTable {
     return ABSL_PREDICT_TRUE(last_.table == id_) ? *last_.counts : FindOrEnrol();
   }
 
-  // Holders of `slot`. Zero: whoever took it before a fence that pairs with the takers' one (see
+  // Holders of `slot`, by lane. Zero: whoever took it before a fence that pairs with the takers' one (see
   // asymmetric_fence.h) has released it, and what they read of it happened before. Higher while somebody who
   // takes a slot has not looked yet whether it is still the right one.
-  uint64_t Holders(size_t slot) const;
+  std::array<uint32_t, kPinLanes> Holders(size_t slot) const;
 
  private:
   // What outlives the table, for threads that end after it.

@@ -8,6 +8,9 @@
 // their thread's part of a PinTable, and the fence between counting and looking again is the writer's to pay
 // (asymmetric_fence.h).
 //
+// Operations are counted by migration, so that those of one don't keep the epochs of another: a slot has a
+// lane for each of the first kPinLanes migrations, and further ones share them.
+//
 // Readers: any thread. One writer at a time (the caller sees to it).
 #pragma once
 
@@ -58,11 +61,13 @@ struct alignas(64) SnapshotSlot {
 class SnapshotPin {
  public:
   SnapshotPin() = default;
-  SnapshotPin(SnapshotPin&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)) {}
+  SnapshotPin(SnapshotPin&& other) noexcept
+      : slot_(std::exchange(other.slot_, nullptr)), cell_(other.cell_) {}
   SnapshotPin& operator=(SnapshotPin&& other) noexcept {
     if (this != &other) {
       Release();
       slot_ = std::exchange(other.slot_, nullptr);
+      cell_ = other.cell_;
     }
     return *this;
   }
@@ -72,15 +77,16 @@ class SnapshotPin {
   const SnapshotSlot* slot() const { return slot_; }
   void Release() {
     if (slot_ == nullptr) return;
-    slot_->pins->OfThisThread().slots[slot_->index].Release();
+    slot_->pins->OfThisThread().cells[cell_].Release();
     slot_ = nullptr;
   }
 
  private:
   friend class SnapshotRing;
-  explicit SnapshotPin(const SnapshotSlot* slot) : slot_(slot) {}
+  SnapshotPin(const SnapshotSlot* slot, size_t cell) : slot_(slot), cell_(static_cast<uint32_t>(cell)) {}
 
   const SnapshotSlot* slot_ = nullptr;
+  uint32_t cell_ = 0;
 };
 
 class SnapshotRing {
@@ -92,16 +98,18 @@ class SnapshotRing {
   // Aborts when something is still pinned: handles must not outlive the client.
   ~SnapshotRing();
 
-  // Reader. An empty pin when there is no current snapshot.
-  SnapshotPin PinCurrent() const {
+  // Reader. An empty pin when there is no current snapshot. It keeps the epoch of this migration only.
+  SnapshotPin PinCurrent(uint32_t migration_index = 0) const {
     PinCounts& counts = pins_.OfThisThread();
+    const size_t lane = migration_index % kPinLanes;
     const SnapshotSlot* slot = current_.load(std::memory_order_acquire);
     while (ABSL_PREDICT_TRUE(slot != nullptr)) {
-      counts.slots[slot->index].Take();
+      const size_t cell = PinCell(slot->index, lane);
+      counts.cells[cell].Take();
       LightFence(fences_);  // pairs with the one after the writer's store
       const SnapshotSlot* const now = current_.load(std::memory_order_acquire);
-      if (ABSL_PREDICT_TRUE(now == slot)) return SnapshotPin(slot);
-      counts.slots[slot->index].Release();
+      if (ABSL_PREDICT_TRUE(now == slot)) return SnapshotPin(slot, cell);
+      counts.cells[cell].Release();
       slot = now;
     }
     return SnapshotPin();
@@ -125,8 +133,8 @@ class SnapshotRing {
   };
   // Writer. The operations that OlderPinned tells of.
   PinnedOperations OlderPins(absl::Duration now) const;
-  // Writer. Oldest epoch by migration index among pinned slots and the current one; nothing for a migration
-  // that is in none of them.
+  // Writer. Oldest epoch by migration index among the slots that operations of its lane are pinned to and the
+  // current one; nothing for a migration that is in none of them.
   std::vector<std::optional<uint64_t>> OldestEpochs() const;
   // Writer. Whether a pinned slot is of another store than this one.
   bool OtherStorePinned(uint64_t store_epoch) const;
@@ -134,7 +142,8 @@ class SnapshotRing {
   uint64_t PinCount() const;
 
  private:
-  bool IsPinned(const SnapshotSlot& slot) const { return pins_.Holders(slot.index) != 0; }
+  uint64_t PinsOf(const SnapshotSlot& slot) const;
+  bool IsPinned(const SnapshotSlot& slot) const { return PinsOf(slot) != 0; }
   // Makes `slot` current; from then on, whoever is not counted in another slot will not get it any more.
   void SetCurrent(SnapshotSlot* slot);
 
