@@ -173,6 +173,60 @@ TEST_F(MigratorSliceTest, OnlyWhatWasWrittenInThisGenerationCounts) {
   EXPECT_THAT(calls_.Take(), IsEmpty());
 }
 
+// The new side fails every call, and the fleet goes back to old, slice by slice.
+TEST_F(MigratorSliceTest, TheWayBackDoesNotWaitForTheSideItLeaves) {
+  SetStage(Stage::kCanaryRead, domain::kBucketCount);
+  const std::unique_ptr<OrderMigrator> orders =
+      *FullBuilder().Options({.mirror_failure = MirrorFailurePolicy::kRepair}).Build();
+  domain::RoutingState state = domain::StateOfStage(Stage::kCutover, 0);
+  state.salt_seed = client_->Route(kMigration, "1")->state().salt_seed;
+  state.write_weight = state.drain_weight = domain::kBucketCount;
+  SetState(state);
+  // Its mirror failed, and what it resulted in is known.
+  old_.FailMirrors(absl::UnavailableError("blip"));
+  ASSERT_TRUE(orders->Write(1, {10, "ann"}).ok());
+  old_.FailMirrors(absl::OkStatus());
+  // What became of this one only new can tell.
+  new_.FailReads(absl::UnavailableError("down"));
+  new_.FailWrites(absl::UnavailableError("down"), /*after_writing=*/true);
+  new_.FailMirrors(absl::UnavailableError("down"));
+  EXPECT_FALSE(orders->Write(2, {20, "bob"}).ok());
+  // Most of the keys go back first. Epochs in between are acknowledged, though these two are not repaired.
+  const uint32_t bucket_1 = client_->Route(kMigration, "1")->decision().bucket;
+  const uint32_t bucket_2 = client_->Route(kMigration, "2")->decision().bucket;
+  const uint32_t first = std::max(bucket_1, bucket_2) + 1;
+  const auto acknowledged = [&] {
+    executor_->RunAll(20);
+    return plane_->Acks().back().held.at(testing_support::kFullName) == plane_->EpochOf(kMigration);
+  };
+  state.write_weight = first;
+  SetState(state);
+  EXPECT_TRUE(Eventually(acknowledged));
+  state.drain_weight = first;
+  SetState(state);
+  EXPECT_TRUE(Eventually(acknowledged));
+  state.write_weight = 0;
+  SetState(state);
+  EXPECT_TRUE(Eventually([&] { return acknowledged() && !plane_->Acks().back().slice_checks.empty(); }));
+  const domain::SliceCheck check = plane_->Acks().back().slice_checks[0];
+  EXPECT_EQ(check.differing, 0u);
+  EXPECT_GE(check.unchecked, 2u) << "what can't be compared is said";
+  EXPECT_EQ(old_.Get(1)->row, (Order{10, "ann"})) << "it takes what is known of the write";
+  // Old has the authority, and new comes back.
+  SetStage(Stage::kCanaryRead, 0);
+  ASSERT_TRUE(orders->Write(2, {30, "carl"}).ok()) << "mirrored later";
+  new_.FailReads(absl::OkStatus());
+  new_.FailWrites(absl::OkStatus());
+  new_.FailMirrors(absl::OkStatus());
+  ASSERT_TRUE(Eventually([&] {
+    executor_->RunAll(20);
+    return client_->repair_queue()->outstanding() == 0;
+  }));
+  EXPECT_EQ(old_.Get(2)->row, (Order{30, "carl"})) << "what new had is not put over it";
+  EXPECT_EQ(Totals().repairs.queued - Totals().repairs.done, 1u) << "and that it is lost stays evidence";
+  EXPECT_TRUE(Eventually(acknowledged));
+}
+
 class MigratorLeaseTest : public MigratorTest {
  protected:
   MigratorLeaseTest() {

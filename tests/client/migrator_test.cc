@@ -220,7 +220,23 @@ TEST_F(MigratorTest, FullRepairQueueFailsTheCall) {
   const absl::Status status = orders->Write(4, {10, "ann"}).status();
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_THAT(status.message(), HasSubstr("repair queue is full"));
-  EXPECT_EQ(client_->Stats().repairs_outstanding, 3u);
+  EXPECT_EQ(client_->Stats().repairs_outstanding, 4u) << "nothing will repair it, and it isn't forgotten";
+  EXPECT_EQ(Totals().repairs.queued, 4u);
+}
+
+TEST_F(MigratorTest, AnUnknownOutcomeThatNothingCanTellIsOutstanding) {
+  const std::unique_ptr<OrderMigrator> orders = Build();
+  SetStage(Stage::kDualWrite);
+  const uint64_t epoch = plane_->EpochOf(kMigration);
+  old_.FailWrites(absl::DeadlineExceededError("late"), /*after_writing=*/true);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(orders->Write(1, {10, "ann"}).status()));
+  EXPECT_EQ(Totals().repairs.queued, 1u);
+  EXPECT_EQ(Totals().repairs.done, 0u);
+  EXPECT_EQ(client_->Stats().repairs_outstanding, 1u);
+  EXPECT_EQ(client_->repair_queue()->OldestEpoch(0), epoch);
+  old_.FailWrites(absl::AbortedError("conflict"));
+  EXPECT_TRUE(absl::IsAborted(orders->Write(1, {10, "ann"}).status()));
+  EXPECT_EQ(client_->Stats().repairs_outstanding, 1u) << "this one has told";
 }
 
 TEST_F(MigratorTest, RepairsOfAnEarlierGenerationAreObsolete) {

@@ -1,6 +1,7 @@
 // What holds which epoch, what is counted how, and what finds a place.
 #include "lockstep/internal/repair_queue.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,10 @@ TEST_F(RepairQueueTest, PlacesAreSharedAndReserved) {
   EXPECT_FALSE(queue_->Reserve());
   EXPECT_FALSE(queue_->Add(Of(3)));
   EXPECT_EQ(queue_->refused(), 1u);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 2, .done = 0})) << "outstanding for good";
+  EXPECT_EQ(queue_->Counts().repairs, 2u);
+  queue_->Forget(0, 2);
+  EXPECT_EQ(queue_->refused(), 0u) << "of an earlier generation";
   EXPECT_FALSE(queue_->AddMirror(Of(3)));
   EXPECT_TRUE(queue_->Add(Of(4), /*reserved=*/true));
   EXPECT_TRUE(queue_->AddMirror(Of(5), /*reserved=*/true));
@@ -123,9 +128,70 @@ TEST_F(RepairQueueTest, CloseCountsQueuedMirrorsAsOutstanding) {
   EXPECT_FALSE(queue_->Add(Of(3)));
   EXPECT_FALSE(queue_->Add(Of(3), /*reserved=*/true));
   EXPECT_FALSE(queue_->Reserve());
-  EXPECT_FALSE(queue_->OldestEpoch(0, 1).has_value());
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 3u) << "the one that nothing has";
+  EXPECT_EQ(queue_->refused(), 1u);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 3, .done = 0}));
   executor_.RunAll();
   EXPECT_TRUE(attempts_.empty());
+}
+
+TEST_F(RepairQueueTest, WhatIsRefusedHoldsItsEpoch) {
+  queue_->Refuse(Of(7));
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 7u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 0}), std::nullopt);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 10}), 7u) << "it may be any bucket";
+  EXPECT_EQ(queue_->outstanding(), 0u) << "nothing to wait for";
+}
+
+TEST_F(RepairQueueTest, OnlyTheRepairsOfTheBucketsCount) {
+  for (uint32_t bucket : {5u, 15u}) {
+    Repair repair = Of(bucket);
+    repair.bucket = bucket;
+    EXPECT_TRUE(queue_->Add(std::move(repair)));
+  }
+  EXPECT_TRUE(queue_->AddMirror(Of(9)));
+  EXPECT_EQ(queue_->OldestEpoch(0, 1), 5u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{10, 20}), 9u) << "queued mirrors always do";
+  executor_.RunDue();
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{10, 20}), 15u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 0}), std::nullopt);
+}
+
+TEST_F(RepairQueueTest, WhatIsLostStaysOutstanding) {
+  EXPECT_TRUE(queue_->Add(Of(7, {RepairOutcome::kLost})));
+  EXPECT_TRUE(queue_->AddMirror(Of(7, {RepairOutcome::kLost})));
+  executor_.RunAll();
+  EXPECT_EQ(queue_->outstanding(), 0u);
+  EXPECT_FALSE(queue_->OldestEpoch(0, 1).has_value());
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 2, .done = 0}));
+}
+
+TEST_F(RepairQueueTest, WhatCannotBeReadIsSetAsideForTheWayBack) {
+  const auto add = [&](domain::Side authoritative, uint32_t bucket) {
+    Repair repair = Of(bucket, {RepairOutcome::kUnreadable});
+    repair.authoritative = authoritative;
+    repair.bucket = bucket;
+    EXPECT_TRUE(queue_->Add(std::move(repair)));
+  };
+  add(domain::Side::kNew, 5);
+  EXPECT_EQ(queue_->SetAside(0, {0, 10}), 0u) << "it may be read the first time";
+  executor_.RunAll(RepairQueue::kUnreadableInARow);
+  add(domain::Side::kNew, 6);
+  add(domain::Side::kNew, 15);
+  add(domain::Side::kOld, 7);
+  EXPECT_EQ(queue_->SetAside(0, {0, 10}), 2u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 10}), 7u);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 7}), std::nullopt);
+  attempts_.clear();
+  executor_.RunAll(20);
+  EXPECT_EQ(std::count(attempts_.begin(), attempts_.end(), 5u), 0);
+  EXPECT_EQ(std::count(attempts_.begin(), attempts_.end(), 6u), 0);
+  EXPECT_GT(std::count(attempts_.begin(), attempts_.end(), 15u), 0);
+  queue_->TakeUp(0);
+  EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 10}), 5u);
+  executor_.RunAll(20);
+  EXPECT_GT(std::count(attempts_.begin(), attempts_.end(), 5u), 0);
+  EXPECT_EQ(queue_->outstanding(), 4u);
 }
 
 }  // namespace

@@ -123,6 +123,9 @@ class TelemetryRecorder {
   // every report is acknowledged.
   domain::WindowStats Totals(uint32_t migration_index) const;
 
+  // As in samples.
+  std::string RoutingKeyDigest(uint64_t salt_seed, absl::string_view routing_key) const;
+
  private:
   struct Cell;
   struct Shard;

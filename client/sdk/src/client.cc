@@ -136,6 +136,7 @@ struct Client::Parts {
   // Mirrors that are open, as the state directory has them.
   size_t JournalledMirrors() const;
   absl::Status LeftOver(size_t repairs_left);
+  std::string KeptUntilEvicted() const;
   absl::Status DoShutdown(absl::Time deadline, Departure departure);
 
   const uint32_t fork_generation = internal::ForkGeneration();
@@ -390,8 +391,10 @@ absl::Status Client::Parts::DoShutdown(absl::Time deadline, Departure departure)
     Pause();
   }
   const bool may_come_back = departure == Departure::kMayComeBack && options.state_storage != nullptr;
-  // What the journals hold is repaired after the restart, and its epochs count until then.
-  if (!may_come_back && ring.PinCount() == 0 && JournalledMirrors() == 0) {
+  // What the journals hold is repaired after the restart, and its epochs count until then. Without one nobody
+  // knows of the repairs any more: a person has to, before fences stop waiting for them.
+  const bool owes_nothing = JournalledMirrors() == 0 && repairs_left == 0 && repairs->refused() == 0;
+  if (!may_come_back && ring.PinCount() == 0 && owes_nothing) {
     session->Leave();
     const absl::Duration give_up = SystemClock::Get()->SinceBoot() + kLeaveTimeout;
     while (!session->left() && SystemClock::Get()->SinceBoot() < give_up) Pause();
@@ -406,21 +409,32 @@ size_t Client::Parts::JournalledMirrors() const {
   return open;
 }
 
+std::string Client::Parts::KeptUntilEvicted() const {
+  return absl::StrCat(
+      ", so the enrolment was kept: compare and copy what this instance has written lately, and then evict "
+      "instance ",
+      options.instance_id, "; evicted before, the authority may move to the side that lacks these writes");
+}
+
 absl::Status Client::Parts::LeftOver(size_t repairs_left) {
   std::vector<std::string> left;
   if (const uint64_t pins = ring.PinCount(); pins > 0) {
     left.push_back(absl::StrCat(pins, " operations still running, so the enrolment was kept: evict instance ",
                                 options.instance_id, " once they are gone"));
   }
-  if (repairs_left > 0) left.push_back(absl::StrCat(repairs_left, " mirror writes not repaired"));
   if (const size_t journalled = JournalledMirrors(); journalled > 0) {
     left.push_back(absl::StrCat(journalled,
                                 " mirror writes in the state directory, so the enrolment was kept: they "
                                 "go on when the instance is started again"));
+  } else if (repairs_left > 0) {
+    left.push_back(absl::StrCat(repairs_left, " mirror writes not repaired", KeptUntilEvicted()));
   }
   if (const uint64_t refused = repairs->refused(); refused > 0) {
     left.push_back(
-        absl::StrCat(refused, " failed mirror writes that had found no place in the repair queue"));
+        absl::StrCat(refused,
+                     " failed mirror writes that had found no place in the repair queue, or whose outcome "
+                     "nothing could tell",
+                     KeptUntilEvicted()));
   }
   const ClientStats stats = session->Stats();
   if (session->enrolment_kept()) {
@@ -440,7 +454,8 @@ ClientStats Client::Stats() const {
   if (parts_->forked()) return ClientStats();
   ClientStats stats = parts_->session->Stats();
   stats.operations_pinned = parts_->ring.PinCount();
-  stats.repairs_outstanding = parts_->repairs->outstanding();
+  const internal::OpenMirrors open = parts_->repairs->Counts();
+  stats.repairs_outstanding = open.repairs + open.queued_mirrors;
   const internal::HeldWriteStats held = parts_->held_writes->Stats();
   stats.held_writes_waiting = held.waiting;
   stats.held_writes_ended = held.resumed + held.expired;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/log.h"
 #include "core/base/status_macros.h"
 
 namespace lockstep::internal {
@@ -88,11 +89,13 @@ internal::Repair MirrorPath::RepairOf(const OpenMirror& open, const MirrorWrite&
   internal::Repair repair;
   repair.attribution = write.attribution;
   repair.store_epoch = write.store_epoch;
+  repair.bucket = write.bucket;
+  repair.authoritative = write.authoritative;
   repair.backoff_initial = options_.repair_backoff_initial;
   repair.backoff_max = options_.repair_backoff_max;
   repair.attempt = [path = shared_from_this(), open, write, record = std::move(record)] {
     const RepairOutcome outcome = path->AttemptRepair(write, *record);
-    if (outcome != RepairOutcome::kRetry) path->Strike(open);
+    if (IsOver(outcome)) path->Strike(open);
     return outcome;
   };
   return repair;
@@ -106,6 +109,11 @@ bool MirrorPath::Repair(const OpenMirror& open, const MirrorWrite& write,
   return queued || open.journal_id.has_value();
 }
 
+void MirrorPath::GiveUp(const OpenMirror& open, const MirrorWrite& write) {
+  client_->repair_queue()->Refuse(RepairOf(open, write, nullptr));
+  End(open);
+}
+
 bool MirrorPath::WriteBehind(const OpenMirror& open, const MirrorWrite& write,
                              std::shared_ptr<const RecordAccess> record) {
   internal::Repair mirror = RepairOf(open, write, record);
@@ -113,7 +121,7 @@ bool MirrorPath::WriteBehind(const OpenMirror& open, const MirrorWrite& write,
                     repair = std::move(mirror.attempt), is_first = true]() mutable {
     if (!std::exchange(is_first, false)) return repair();
     const RepairOutcome outcome = path->AttemptQueued(write, *record);
-    if (outcome != RepairOutcome::kRetry) path->Strike(open);
+    if (IsOver(outcome)) path->Strike(open);
     return outcome;
   };
   mirror.on_failure = [path = shared_from_this(), open] { path->MarkCounted(open); };
@@ -122,23 +130,46 @@ bool MirrorPath::WriteBehind(const OpenMirror& open, const MirrorWrite& write,
 
 void MirrorPath::Recover(const JournalEntry& entry, std::shared_ptr<const RecordAccess> record) {
   if (!journal_->Claim(entry.id)) return;
+  const absl::StatusOr<RouteHandle> present = client_->Route(migration_, entry.routing_key);
   const MirrorWrite write{.attribution = AttributionOf(entry, migration_.index()),
                           .store_epoch = entry.store_epoch,
+                          .bucket = present.ok() ? present->decision().bucket : 0,
                           .routing_key = entry.routing_key,
                           .authoritative = entry.authoritative,
                           .idempotency_key = entry.idempotency_key};
   const OpenMirror open{entry.id};
   internal::Repair repair = RepairOf(open, write, std::move(record));
   repair.counted = entry.counted;
+  if (!present.ok()) repair.bucket.reset();
   client_->repair_queue()->AddRecovered(std::move(repair));
   client_->repair_queue()->ReleaseHold(write.attribution, write.store_epoch);
   MarkCounted(open);
 }
 
+std::optional<RepairOutcome> MirrorPath::EndWithoutAttempt(const RouteHandle& present,
+                                                           const MirrorWrite& write) const {
+  switch (NeedForRepair(present, write.attribution.generation, write.authoritative)) {
+    case RepairNeed::kNeeded:
+      return std::nullopt;
+    case RepairNeed::kObsolete:
+      return RepairOutcome::kObsolete;
+    case RepairNeed::kLost:
+      break;
+  }
+  Log(LogLevel::kError,
+      "the authority over a record has moved before its mirror was repaired: the two sides differ for good, "
+      "unless it is written again or copied",
+      {{"migration", present.migration()},
+       {"key_digest", client_->telemetry().RoutingKeyDigest(present.state().salt_seed, write.routing_key)},
+       {"epoch", absl::StrCat(write.attribution.epoch)},
+       {"written_to", domain::SideName(write.authoritative)}});
+  return RepairOutcome::kLost;
+}
+
 RepairOutcome MirrorPath::AttemptQueued(const MirrorWrite& write, const RecordAccess& record) {
   const absl::StatusOr<RouteHandle> present = client_->Route(migration_, write.routing_key);
-  if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
-    return RepairOutcome::kObsolete;
+  if (present.ok()) {
+    if (const std::optional<RepairOutcome> end = EndWithoutAttempt(*present, write)) return *end;
   }
   const absl::Status status =
       Attempt(present.ok() ? &*present : nullptr, write, absl::InfiniteFuture(),
@@ -153,8 +184,8 @@ RepairOutcome MirrorPath::AttemptRepair(const MirrorWrite& write, const RecordAc
   if (present.ok() && IsOlderThan(*present, write.store_epoch, write.attribution.epoch)) {
     return RepairOutcome::kRetry;
   }
-  if (present.ok() && RepairIsObsolete(*present, write.attribution.generation, write.authoritative)) {
-    return RepairOutcome::kObsolete;
+  if (present.ok()) {
+    if (const std::optional<RepairOutcome> end = EndWithoutAttempt(*present, write)) return *end;
   }
   // Whoever gave its lease up is not waited for: a late mirror might meet versions that the other side minted
   // since.
@@ -164,20 +195,26 @@ RepairOutcome MirrorPath::AttemptRepair(const MirrorWrite& write, const RecordAc
   const Clock& clock = client_->clock();
   if (!gate_.Enter(write.mirror(), clock.SinceBoot()).ok()) return RepairOutcome::kRetry;
 
-  const WriteContext to = write.Context(*deadline);
+  return Copy(write, record, write.Context(*deadline));
+}
+
+RepairOutcome MirrorPath::Copy(const MirrorWrite& write, const RecordAccess& record, const WriteContext& to) {
   CopyResult copy{.existed = true};
-  if (record.HasCurrent(write.authoritative)) {
+  const bool has_current = record.HasCurrent(write.authoritative);
+  if (has_current) {
     const ReadContext from{write.attribution.epoch, write.authoritative, ReadPurpose::kRepair, to.deadline};
     copy = record.MirrorCurrent(from, to);
-  } else {
-    // Repeating the very write that failed is as good: if the mirror has got something newer since, it
-    // ignores this.
-    copy.mirrored = record.MirrorKnown(to);
+  }
+  // Repeating the very write that failed is as good: if the mirror has got something newer since, it ignores
+  // this.
+  if ((!has_current || !copy.read.ok()) && record.HasKnown()) {
+    copy = {.read = absl::OkStatus(), .mirrored = record.MirrorKnown(to), .existed = true};
   }
   // Without a row to mirror nothing was learnt of the mirror.
   const bool tried = copy.read.ok() && copy.existed;
-  gate_.Leave(write.mirror(), tried ? copy.mirrored : absl::CancelledError(), clock.SinceBoot());
-  if (!copy.read.ok() || !copy.mirrored.ok()) return RepairOutcome::kRetry;
+  gate_.Leave(write.mirror(), tried ? copy.mirrored : absl::CancelledError(), client_->clock().SinceBoot());
+  if (!copy.read.ok()) return RepairOutcome::kUnreadable;
+  if (!copy.mirrored.ok()) return RepairOutcome::kRetry;
   if (copy.existed) client_->telemetry().RecordMirrorWrite(write.attribution, MirrorResult::kOk);
   return RepairOutcome::kDone;
 }

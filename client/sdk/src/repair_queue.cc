@@ -34,19 +34,42 @@ bool RepairQueue::Add(Repair repair, bool reserved) {
   const bool taken = TakePlaceLocked(reserved);
   if (reserved) --reserved_;
   if (!taken) {
-    ++refused_;
+    if (!reserved) RefuseLocked(repair);
     return false;
   }
-  BeginLocked(repair);
+  ++outstanding_;
   WaitLocked(std::move(repair));
   return true;
+}
+
+void RepairQueue::Refuse(const Repair& repair) {
+  MutexLock lock(&mutex_);
+  RefuseLocked(repair);
+}
+
+void RepairQueue::RefuseLocked(const Repair& repair) {
+  ++refused_;
+  telemetry_->RecordRepairQueued(repair.attribution);
+  ++refused_marks_[MarkOf(repair)];
+}
+
+RepairQueue::Mark RepairQueue::MarkOf(const Repair& repair) {
+  return {repair.attribution.migration_index, repair.attribution.generation, repair.store_epoch,
+          repair.attribution.epoch, repair.bucket};
+}
+
+bool RepairQueue::IsOf(const Mark& mark, uint32_t migration_index, std::optional<BucketRange> buckets) {
+  if (mark.migration_index != migration_index) return false;
+  if (!buckets.has_value()) return true;
+  return mark.bucket.has_value() ? buckets->Contains(*mark.bucket) : buckets->begin < buckets->end;
 }
 
 bool RepairQueue::AddMirror(Repair mirror, bool reserved) {
   MutexLock lock(&mutex_);
   if (!TakePlaceLocked(reserved)) return false;
   if (reserved) --reserved_;
-  BeginLocked(mirror);
+  ++outstanding_;
+  ++mirrors_held_[mirror.attribution.migration_index][{mirror.store_epoch, mirror.attribution.epoch}];
   mirrors_.push_back(std::move(mirror));
   ScheduleMirrorsLocked();
   return true;
@@ -55,7 +78,7 @@ bool RepairQueue::AddMirror(Repair mirror, bool reserved) {
 void RepairQueue::AddRecovered(Repair repair) {
   MutexLock lock(&mutex_);
   if (closed_) return;  // the journal still has it
-  BeginLocked(repair);
+  ++outstanding_;
   WaitLocked(std::move(repair));
 }
 
@@ -79,14 +102,10 @@ void RepairQueue::Release(std::map<uint32_t, Epochs>& held, const Attribution& a
   if (epochs->second.empty()) held.erase(epochs);
 }
 
-void RepairQueue::BeginLocked(const Repair& repair) {
-  ++outstanding_;
-  ++held_[repair.attribution.migration_index][{repair.store_epoch, repair.attribution.epoch}];
-}
-
 void RepairQueue::WaitLocked(Repair repair) {
   // Under the lock, so that it is counted before it can be done.
   if (!repair.counted) telemetry_->RecordRepairQueued(repair.attribution);
+  ++repairs_held_[repair.attribution.migration_index][{repair.store_epoch, repair.attribution.epoch}];
   const absl::Duration delay = FullJitter(repair.backoff_initial, repair.backoff_max, 0, prng_);
   waiting_.emplace(clock_->SinceBoot() + delay, Item{std::move(repair), 1});
   ScheduleLocked();
@@ -94,14 +113,14 @@ void RepairQueue::WaitLocked(Repair repair) {
 
 size_t RepairQueue::outstanding() const {
   const OpenMirrors counts = Counts();
-  return counts.repairs + counts.queued_mirrors;
+  return counts.repairs + counts.queued_mirrors - refused();
 }
 
 OpenMirrors RepairQueue::Counts() const {
   MutexLock lock(&mutex_);
   OpenMirrors counts;
   counts.queued_mirrors = mirrors_.size() + mirrors_running_;
-  counts.repairs = outstanding_ - counts.queued_mirrors;
+  counts.repairs = outstanding_ - counts.queued_mirrors + refused_;
   for (const auto& [migration, epochs] : unclaimed_) {
     for (const auto& [epoch, count] : epochs) counts.repairs += count;
   }
@@ -113,18 +132,67 @@ uint64_t RepairQueue::refused() const {
   return refused_;
 }
 
-std::optional<uint64_t> RepairQueue::OldestEpoch(uint32_t migration_index, uint64_t store_epoch) const {
+std::optional<uint64_t> RepairQueue::OldestEpoch(uint32_t migration_index, uint64_t store_epoch,
+                                                 std::optional<BucketRange> buckets) const {
   std::optional<uint64_t> oldest;
+  const auto add = [&](uint64_t of_store, uint64_t epoch) {
+    const bool comparable = store_epoch == 0 || of_store == store_epoch;
+    oldest = std::min(oldest.value_or(UINT64_MAX), comparable ? epoch : 0);
+  };
   MutexLock lock(&mutex_);
-  for (const std::map<uint32_t, Epochs>* by_migration : {&held_, &unclaimed_}) {
-    const auto epochs = by_migration->find(migration_index);
-    if (epochs == by_migration->end()) continue;
-    for (const auto& [epoch, count] : epochs->second) {
-      const bool comparable = store_epoch == 0 || epoch.first == store_epoch;
-      oldest = std::min(oldest.value_or(UINT64_MAX), comparable ? epoch.second : 0);
+  const auto add_all = [&](const std::map<uint32_t, Epochs>& by_migration) {
+    const auto epochs = by_migration.find(migration_index);
+    if (epochs == by_migration.end()) return;
+    for (const auto& [epoch, count] : epochs->second) add(epoch.first, epoch.second);
+  };
+  add_all(mirrors_held_);
+  add_all(unclaimed_);
+  const auto add_repair = [&](const Mark& mark) {
+    if (IsOf(mark, migration_index, buckets)) add(mark.store_epoch, mark.epoch);
+  };
+  for (const auto& [mark, count] : refused_marks_) add_repair(mark);
+  if (!buckets.has_value()) {
+    add_all(repairs_held_);
+  } else if (buckets->begin < buckets->end && repairs_held_.contains(migration_index)) {
+    for (const auto& [at, item] : waiting_) {
+      if (!item.set_aside) add_repair(MarkOf(item.repair));
     }
+    if (running_mark_.has_value()) add_repair(*running_mark_);
   }
   return oldest;
+}
+
+size_t RepairQueue::SetAside(uint32_t migration_index, BucketRange buckets) {
+  MutexLock lock(&mutex_);
+  const auto unreadable = unreadable_.find({migration_index, domain::Side::kNew});
+  if (unreadable == unreadable_.end() || unreadable->second < kUnreadableInARow) return 0;
+  size_t count = 0;
+  for (auto& [at, item] : waiting_) {
+    if (item.repair.authoritative != domain::Side::kNew) continue;
+    if (!IsOf(MarkOf(item.repair), migration_index, buckets)) continue;
+    item.set_aside = true;
+    ++count;
+  }
+  return count;
+}
+
+void RepairQueue::Forget(uint32_t migration_index, uint64_t generation) {
+  MutexLock lock(&mutex_);
+  std::erase_if(refused_marks_, [&](const auto& refused) {
+    mutex_.AssertHeld();
+    if (refused.first.migration_index != migration_index || refused.first.generation >= generation)
+      return false;
+    refused_ -= refused.second;
+    return true;
+  });
+}
+
+void RepairQueue::TakeUp(uint32_t migration_index) {
+  MutexLock lock(&mutex_);
+  if (!repairs_held_.contains(migration_index)) return;
+  for (auto& [at, item] : waiting_) {
+    if (item.repair.attribution.migration_index == migration_index) item.set_aside = false;
+  }
 }
 
 void RepairQueue::Hasten() {
@@ -143,10 +211,14 @@ size_t RepairQueue::Close() {
   closed_ = true;
   dropped.swap(waiting_);
   dropped_mirrors.swap(mirrors_);
-  for (const auto& [at, item] : dropped) EndLocked(item.repair);
+  for (const auto& [at, item] : dropped) {
+    Release(repairs_held_, item.repair.attribution, item.repair.store_epoch);
+    --outstanding_;
+  }
   for (const Repair& mirror : dropped_mirrors) {
     CountDroppedMirrorLocked(mirror);
-    EndLocked(mirror);
+    Release(mirrors_held_, mirror.attribution, mirror.store_epoch);
+    --outstanding_;
   }
   return dropped.size() + dropped_mirrors.size();
 }
@@ -157,9 +229,10 @@ void RepairQueue::CountDroppedMirrorLocked(const Repair& mirror) {
   telemetry_->RecordRepairQueued(mirror.attribution);
 }
 
-void RepairQueue::EndLocked(const Repair& repair) {
-  Release(held_, repair.attribution, repair.store_epoch);
-  --outstanding_;
+void RepairQueue::LearnLocked(const Repair& repair, RepairOutcome outcome) {
+  const std::pair<uint32_t, domain::Side> source{repair.attribution.migration_index, repair.authoritative};
+  if (outcome == RepairOutcome::kUnreadable) ++unreadable_[source];
+  if (outcome == RepairOutcome::kDone) unreadable_.erase(source);
 }
 
 void RepairQueue::ScheduleLocked() {
@@ -191,20 +264,31 @@ void RepairQueue::RunDue() {
     if (waiting_.empty() || waiting_.begin()->first > clock_->SinceBoot()) return ScheduleLocked();
     item = std::move(waiting_.begin()->second);
     waiting_.erase(waiting_.begin());
+    if (item.set_aside) {
+      const absl::Duration again = clock_->SinceBoot() + item.repair.backoff_max;
+      waiting_.emplace(again, std::move(item));
+      return ScheduleLocked();
+    }
     running_ = true;
+    running_mark_ = MarkOf(item.repair);
   }
   const RepairOutcome outcome = item.repair.attempt();
   // Before it stops being outstanding: a client that shuts down collects the last counts after that.
-  if (outcome != RepairOutcome::kRetry) telemetry_->RecordRepairDone(item.repair.attribution);
+  if (IsOver(outcome) && outcome != RepairOutcome::kLost) {
+    telemetry_->RecordRepairDone(item.repair.attribution);
+  }
   MutexLock lock(&mutex_);
   running_ = false;
-  if (outcome == RepairOutcome::kRetry && !closed_) {
+  running_mark_.reset();
+  LearnLocked(item.repair, outcome);
+  if (!IsOver(outcome) && !closed_) {
     const absl::Duration delay =
         FullJitter(item.repair.backoff_initial, item.repair.backoff_max, item.attempts, prng_);
     ++item.attempts;
     waiting_.emplace(clock_->SinceBoot() + delay, std::move(item));
   } else {
-    EndLocked(item.repair);
+    Release(repairs_held_, item.repair.attribution, item.repair.store_epoch);
+    --outstanding_;
   }
   ScheduleLocked();
 }
@@ -223,15 +307,17 @@ void RepairQueue::RunMirror() {
     ++mirrors_running_;
   }
   const RepairOutcome outcome = mirror.attempt();
-  if (outcome == RepairOutcome::kRetry && mirror.on_failure != nullptr) mirror.on_failure();
+  const bool failed = !IsOver(outcome);
+  if (failed && mirror.on_failure != nullptr) mirror.on_failure();
   MutexLock lock(&mutex_);
   --mirrors_running_;
   --mirror_lanes_;
-  if (outcome == RepairOutcome::kRetry && !closed_) {
+  Release(mirrors_held_, mirror.attribution, mirror.store_epoch);
+  if (failed && !closed_) {
     WaitLocked(std::move(mirror));
   } else {
-    if (outcome == RepairOutcome::kRetry) telemetry_->RecordRepairQueued(mirror.attribution);
-    EndLocked(mirror);
+    if (failed || outcome == RepairOutcome::kLost) telemetry_->RecordRepairQueued(mirror.attribution);
+    --outstanding_;
   }
   ScheduleMirrorsLocked();
 }

@@ -205,14 +205,23 @@ void Session::WatchAnnounced(uint64_t announced, absl::Duration now) {
 HeldEpochs Session::HeldNow() const {
   const bool mixed = ring_->OtherStorePinned(store_epoch_);
   const std::vector<std::optional<uint64_t>> pinned = ring_->OldestEpochs();
+  const domain::Snapshot* const current = ring_->current();
   HeldEpochs held;
   for (uint32_t i = 0; i < pinned.size(); ++i) {
-    const std::optional<uint64_t> open = parts_.repairs->OldestEpoch(i, store_epoch_);
+    const std::string& name = options_.enrolment.migrations[i];
+    const domain::MigrationRouting* const routing = current == nullptr ? nullptr : current->Find(name);
+    std::optional<BucketRange> buckets;
+    if (routing != nullptr && routing->state.stage == domain::Stage::kCutover) {
+      buckets = {routing->state.write_weight, routing->state.drain_weight};
+    }
+    std::optional<uint64_t> open = parts_.repairs->OldestEpoch(i, store_epoch_, buckets);
+    // What an acknowledgement did not have to wait for is no reason to take it back.
+    const auto told = told_.find(name);
+    if (open.value_or(0) > 0 && told != told_.end()) open = std::max(*open, told->second);
     if (!pinned[i].has_value() && !open.has_value()) continue;
     constexpr uint64_t kNone = ~uint64_t{0};
     // Numbers of different stores can't be compared: 0 goes with nothing.
-    held[options_.enrolment.migrations[i]] =
-        mixed ? 0 : std::min(pinned[i].value_or(kNone), open.value_or(kNone));
+    held[name] = mixed ? 0 : std::min(pinned[i].value_or(kNone), open.value_or(kNone));
   }
   return held;
 }
@@ -220,7 +229,9 @@ HeldEpochs Session::HeldNow() const {
 HeldEpochs Session::ClaimNow() const {
   HeldEpochs claim = HeldNow();
   if (const domain::Snapshot* const current = ring_->current(); current != nullptr) {
-    claim = WithoutUnchecked(std::move(claim), *current, parts_.slice_checker->Results(), /*clean=*/true);
+    std::vector<domain::SliceCheck> checks = parts_.slice_checker->Results();
+    AddSetAside(checks);
+    claim = WithoutUnchecked(std::move(claim), *current, checks, /*clean=*/true);
   }
   if (!durable_.has_value()) return claim;
   // A claim is an acknowledgement, too: were this process to end now, the next one would act on what is on

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,7 +49,7 @@ struct SessionParts {
   Transport* transport = nullptr;
   SnapshotRing* ring = nullptr;
   TelemetryRecorder* telemetry = nullptr;
-  const RepairQueue* repairs = nullptr;
+  RepairQueue* repairs = nullptr;
   HeldWrites* held_writes = nullptr;
   SliceChecker* slice_checker = nullptr;
   StateStorage* state_storage = nullptr;  // null: nothing is kept over a restart
@@ -115,6 +116,10 @@ class Session {
                               const std::vector<domain::SliceCheck>& checks, bool clean) const;
   // An earlier process has acknowledged it, or this one, and what was found was no reason not to.
   bool IsOnDisk(const std::string& migration, uint64_t epoch) const;
+  // Sets aside what must not keep the slices of `current` from moving back to old. In `checks` it is
+  // unchecked.
+  void SetRepairsAside(const domain::Snapshot& current);
+  void AddSetAside(std::vector<domain::SliceCheck>& checks) const;
   // Whether `held` lets go of an epoch of some migration that the control plane still counts on.
   bool Raises(const HeldEpochs& held) const;
   // Keeps what is about to be acknowledged over a restart; false: not yet.
@@ -175,6 +180,8 @@ class Session {
   // What the control plane may go by: the last claim or acknowledgement, on whichever stream; of
   // store_epoch_.
   HeldEpochs told_;
+  // Repairs that are set aside, by migration.
+  std::map<std::string, size_t> set_aside_;
   // What the state directory holds; nothing: not known, or not what should be there.
   struct Saved {
     uint64_t store_epoch = 0;

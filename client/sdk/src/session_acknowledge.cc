@@ -20,10 +20,12 @@ bool FoundNothing(const domain::SliceCheck& check) { return check.differing == 0
 void Session::Acknowledge(absl::Duration now) {
   const domain::Snapshot* const current = ring_->current();
   if (stream_ == nullptr || !accepted_on_stream_ || current == nullptr) return;
+  SetRepairsAside(*current);
   const HeldEpochs open = HeldNow();
   StartSliceChecks(*current, open);
   Acknowledgement acknowledgement{.revision = current->revision,
                                   .slice_checks = parts_.slice_checker->Results()};
+  AddSetAside(acknowledgement.slice_checks);
   acknowledgement.held = WithoutUnchecked(open, *current, acknowledgement.slice_checks, /*clean=*/false);
   if (acknowledged_ == acknowledgement) return;
   // Until everything older has ended only what is news: a migration doesn't wait for the operations of
@@ -68,6 +70,32 @@ HeldEpochs Session::WithoutUnchecked(HeldEpochs held, const domain::Snapshot& cu
     epoch = told == told_.end() ? 0 : std::min(told->second, epoch - 1);
   }
   return held;
+}
+
+void Session::SetRepairsAside(const domain::Snapshot& current) {
+  for (uint32_t i = 0; i < options_.enrolment.migrations.size(); ++i) {
+    const std::string& name = options_.enrolment.migrations[i];
+    const domain::MigrationRouting* const routing = current.Find(name);
+    if (routing != nullptr) parts_.repairs->Forget(i, routing->state.generation);
+    if (routing == nullptr || !domain::HoldsWrites(routing->state)) {
+      if (set_aside_.erase(name) > 0) parts_.repairs->TakeUp(i);
+      continue;
+    }
+    const size_t count =
+        parts_.repairs->SetAside(i, {routing->state.write_weight, routing->state.drain_weight});
+    if (count > 0) set_aside_[name] = count;
+  }
+}
+
+void Session::AddSetAside(std::vector<domain::SliceCheck>& checks) const {
+  for (domain::SliceCheck& check : checks) {
+    const auto set_aside = set_aside_.find(check.migration);
+    if (set_aside == set_aside_.end()) continue;
+    if (check.unchecked + check.differing == 0) {
+      check.example = "a write that the old side may lack, and the new side can't be read";
+    }
+    check.unchecked += static_cast<uint32_t>(set_aside->second);
+  }
 }
 
 bool Session::IsOnDisk(const std::string& migration, uint64_t epoch) const {

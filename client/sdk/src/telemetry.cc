@@ -95,6 +95,10 @@ std::string TelemetryRecorder::DigestKey(uint64_t salt_seed) const {
   return options_.digest_key.empty() ? internal::KeyFromSalt(salt_seed) : options_.digest_key;
 }
 
+std::string TelemetryRecorder::RoutingKeyDigest(uint64_t salt_seed, absl::string_view routing_key) const {
+  return internal::KeyedDigest(DigestKey(salt_seed), "routing key", routing_key);
+}
+
 uint64_t TelemetryRecorder::AffectedId(const Subject& subject) const {
   return internal::KeyedId(DigestKey(subject.salt_seed), "subject", subject.name);
 }

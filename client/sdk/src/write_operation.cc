@@ -171,6 +171,8 @@ absl::Status WriteOperation::WriteBoth(const RouteHandle& route, const WritePlan
   // follow.
   if (unknown && HasCurrent(plan.authoritative)) {
     path_->Repair(open, write, MakeAccess(/*with_result=*/true));
+  } else if (unknown) {
+    path_->GiveUp(open, write);
   } else {
     path_->End(open);
   }

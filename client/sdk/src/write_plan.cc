@@ -128,11 +128,12 @@ bool IsOlderThan(const RouteHandle& present, uint64_t store_epoch, uint64_t epoc
   return present.store_epoch() == store_epoch && present.epoch() < epoch;
 }
 
-bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative) {
-  if (present.generation() != generation) return true;
+RepairNeed NeedForRepair(const RouteHandle& present, uint64_t generation, domain::Side authoritative) {
+  if (present.generation() != generation) return RepairNeed::kObsolete;
   const std::optional<WritePlan> plan = PlanWrite(present.decision().write_mode);
-  if (!plan.has_value()) return false;
-  return plan->authoritative != authoritative || !plan->mirror.has_value();
+  if (!plan.has_value()) return RepairNeed::kNeeded;
+  if (plan->authoritative != authoritative) return RepairNeed::kLost;
+  return plan->mirror.has_value() ? RepairNeed::kNeeded : RepairNeed::kObsolete;
 }
 
 bool MayLack(const RouteHandle& route, const ReadToken& after) {

@@ -70,7 +70,9 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
   // made by; null: the client no longer routes.
   absl::Status Attempt(const RouteHandle* route, const MirrorWrite& write, absl::Time call_deadline,
                        const std::function<absl::Status(const WriteContext&)>& mirror);
-  // Makes a repair of it. False: it found no place, and no journal has it.
+  // The write may have happened, and nothing can tell: outstanding for good.
+  void GiveUp(const OpenMirror& open, const MirrorWrite& write);
+  // Makes a repair of it. False: it found no place, and no journal has it; it is outstanding for good then.
   bool Repair(const OpenMirror& open, const MirrorWrite& write, std::shared_ptr<const RecordAccess> record);
   // Mirrors it after the call. False: the queue has no place for it, so it is written through.
   bool WriteBehind(const OpenMirror& open, const MirrorWrite& write,
@@ -88,6 +90,10 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
                             std::shared_ptr<const RecordAccess> record);
   RepairOutcome AttemptQueued(const MirrorWrite& write, const RecordAccess& record);
   RepairOutcome AttemptRepair(const MirrorWrite& write, const RecordAccess& record);
+  // What has become of it, if nothing is left to be attempted.
+  std::optional<RepairOutcome> EndWithoutAttempt(const RouteHandle& present, const MirrorWrite& write) const;
+  // With what the write is known to have resulted in, or what its authoritative side has now.
+  RepairOutcome Copy(const MirrorWrite& write, const RecordAccess& record, const WriteContext& to);
   void Strike(const OpenMirror& open);
   void MarkCounted(const OpenMirror& open);
   // Until when a mirror write that starts now may go on.

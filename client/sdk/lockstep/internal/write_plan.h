@@ -57,9 +57,15 @@ bool MayWriteBehind(domain::Stage stage);
 // write then.
 bool IsOlderThan(const RouteHandle& present, uint64_t store_epoch, uint64_t epoch);
 
-// A repair of a write with this authoritative side no longer matters: the migration has restarted or now
-// writes otherwise. While writes of the key are held, it matters.
-bool RepairIsObsolete(const RouteHandle& present, uint64_t generation, domain::Side authoritative);
+// What has become of the repair of a write with this authoritative side.
+enum class RepairNeed : uint8_t {
+  kNeeded,    // also while writes of the key are held
+  kObsolete,  // the migration has restarted, or no longer mirrors to that side
+  // The other side has the authority now, and never got the write. Repairing it could undo what has been
+  // written there since, because both sides mint versions.
+  kLost,
+};
+RepairNeed NeedForRepair(const RouteHandle& present, uint64_t generation, domain::Side authoritative);
 
 // Whether the side that `route` reads may lack the write of `after`. If its authority has moved since, it
 // can't: the fence has waited for the mirror.
