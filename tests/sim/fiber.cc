@@ -67,6 +67,7 @@ Fiber* FiberPool::New(std::function<void()> body) {
   Fiber* const fiber = free_.back();
   free_.pop_back();
   fiber->Prepare(std::move(body));
+  fiber->id_ = next_id_++;
   return fiber;
 }
 

@@ -8,6 +8,7 @@
 
 #include <ucontext.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -29,6 +30,8 @@ class Fiber {
   // Unwinds it. From outside any fiber.
   void Cancel();
   bool done() const { return done_; }
+  // Of what it does: another one each time that it is taken from the pool, in that order.
+  uint64_t id() const { return id_; }
 
  private:
   friend class FiberPool;
@@ -43,6 +46,7 @@ class Fiber {
   ucontext_t context_;
   ucontext_t back_;
   std::function<void()> body_;
+  uint64_t id_ = 0;
   bool cancelled_ = false;
   bool done_ = true;
 };
@@ -58,6 +62,7 @@ class FiberPool {
  private:
   std::vector<std::unique_ptr<Fiber>> all_;
   std::vector<Fiber*> free_;
+  uint64_t next_id_ = 1;
 };
 
 }  // namespace lockstep::sim

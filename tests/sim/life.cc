@@ -13,6 +13,8 @@ namespace lockstep::sim {
 namespace {
 
 constexpr absl::Duration kLongestTurn = absl::Milliseconds(500);
+constexpr absl::Duration kShutdownPatience = absl::Seconds(3);
+constexpr absl::Duration kShutdownPoll = absl::Milliseconds(20);
 
 }  // namespace
 
@@ -70,9 +72,9 @@ void Life::End(bool journal_survives) {
     for (const Debt& debt : std::exchange(debts, {})) commons_->oracle.Cut(debt.key);
   }
   alive_ = false;
-  for (auto& [fiber, read] : std::exchange(fibers_, {})) {
-    fiber->Cancel();
-    commons_->fibers.Release(fiber);
+  for (auto& [id, running] : std::exchange(fibers_, {})) {
+    running.fiber->Cancel();
+    commons_->fibers.Release(running.fiber);
   }
   tasks_.clear();
   if (client_ != nullptr) commons_->stats.held += client_->held_writes().Stats().resumed;
@@ -121,14 +123,14 @@ void Life::RunClient() {
 
 void Life::StartFiber(std::function<void()> body) {
   Fiber* const fiber = commons_->fibers.New(std::move(body));
-  fibers_.emplace(fiber, nullptr);
+  fibers_[fiber->id()].fiber = fiber;
   ResumeFiber(fiber);
 }
 
 void Life::ResumeFiber(Fiber* fiber) {
   fiber->Resume();
   if (!fiber->done()) return;
-  fibers_.erase(fiber);
+  fibers_.erase(fiber->id());
   commons_->fibers.Release(fiber);
 }
 
@@ -192,6 +194,23 @@ Life::StoreAnswer Life::Call(domain::Side side, Key key, absl::Time deadline,
   while (!answer->has_value()) Fiber::Suspend();
   if (honours && clock().Now() > deadline) return {absl::DeadlineExceededError("the store is slow"), {}};
   return **answer;
+}
+
+void Life::Shutdown(Departure departure) {
+  stopping_ = true;
+  const absl::Time patience = clock().Now() + kShutdownPatience;
+  WaitForTheEnd(departure, patience);
+}
+
+void Life::WaitForTheEnd(Departure departure, absl::Time patience) {
+  const ClientStats stats = client_->Stats();
+  if (clock().Now() < patience && stats.operations_pinned + stats.repairs_outstanding > 0) {
+    After(kShutdownPoll, [this, departure, patience] { WaitForTheEnd(departure, patience); });
+    return;
+  }
+  // Simulated time does not go on while it waits, so it doesn't.
+  const absl::Status left = client_->Shutdown(clock().Now(), departure);
+  process_->OnShutDown(left);
 }
 
 std::string Life::Unsettled() const {

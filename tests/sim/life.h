@@ -29,8 +29,11 @@ class Life final : public NetworkClient, public Executor, public std::enable_sha
 
   void Write(Key key, std::optional<int64_t> value);
   void Read(Key key, const ReadToken* after);
+  // Takes nothing any more, waits a little for what is under way, and gives the enrolment up or keeps it.
+  void Shutdown(Departure departure);
   std::string Unsettled() const;
   bool alive() const { return alive_; }
+  bool stopping() const { return stopping_; }
   Client& client() { return *client_; }
 
   // NetworkClient.
@@ -48,6 +51,10 @@ class Life final : public NetworkClient, public Executor, public std::enable_sha
     bool store_failed = false;
     bool routed_by_stage = false;  // neither stale nor with a token
     int64_t acting = 0;
+  };
+  struct Running {
+    Fiber* fiber = nullptr;
+    ReadOp* read = nullptr;  // that it makes; null: none
   };
   struct StoreAnswer {
     absl::Status status;
@@ -67,6 +74,7 @@ class Life final : public NetworkClient, public Executor, public std::enable_sha
   void StartFiber(std::function<void()> body);
   void ResumeFiber(Fiber* fiber);
   void RunTask(uint64_t id);
+  void WaitForTheEnd(Departure departure, absl::Time patience);
 
   // A call to one of the stores: a request, an effect there, and an answer, each in its time.
   StoreAnswer Call(domain::Side side, Key key, absl::Time deadline, std::function<StoreAnswer()> effect);
@@ -85,17 +93,23 @@ class Life final : public NetworkClient, public Executor, public std::enable_sha
   void Act(WriteOp& op, const WriteContext& context);
   void EndWrite(const std::shared_ptr<WriteOp>& op, const absl::StatusOr<WriteResult<Record>>& result);
   bool Excusable(const absl::Status& status, bool store_failed, absl::Time deadline) const;
+  // The read that the present fiber makes; null: none.
+  ReadOp* PresentRead();
+  void SetPresentRead(ReadOp* read) { fibers_[Fiber::Current()->id()].read = read; }
+  // For Broken::kMirrorFirst.
+  void MirrorFirst(domain::Side side, Key key, const Record* record, const WriteContext& context);
 
   Process* const process_;
   Commons* const commons_;
   bool alive_ = true;
   bool ready_once_ = false;
+  bool stopping_ = false;
   std::unique_ptr<Client> client_;
   std::unique_ptr<Orders> orders_;
   uint64_t run_number_ = 0;  // of the client's next turn; earlier ones are void
   uint64_t next_id_ = 1;
   std::map<uint64_t, Task> tasks_;
-  std::map<Fiber*, ReadOp*> fibers_;                     // alive, with the read it makes
+  std::map<uint64_t, Running> fibers_;                   // alive, in the order of their making
   std::map<uint64_t, std::function<void()>> in_flight_;  // effects on their way to a store
   std::map<std::string, std::shared_ptr<WriteOp>> ops_;  // by idempotency key
   int reads_under_way_ = 0;

@@ -14,6 +14,7 @@ namespace {
 using domain::Side;
 
 constexpr absl::Duration kReplicaLag = absl::Milliseconds(1500);
+constexpr absl::Duration kMaxHoldWait = absl::Seconds(6);
 
 std::optional<Record> RecordOf(const Row& row) {
   if (!row.value.has_value()) return std::nullopt;
@@ -36,7 +37,7 @@ std::string Describe(std::optional<int64_t> value) {
 const MigratorOptions Life::Options() const {
   MigratorOptions options;
   options.mirror_mode = process_->config_.mirror_mode;
-  options.max_hold_wait = absl::Seconds(6);
+  options.max_hold_wait = kMaxHoldWait;
   options.paired_latency_share = 0;
   options.settle_delays = {absl::Milliseconds(20)};
   options.repair_backoff_max = absl::Seconds(1);
@@ -90,9 +91,7 @@ std::unique_ptr<Orders> Life::MakeOrders() {
 }
 
 absl::StatusOr<std::optional<Record>> Life::OnRead(Side side, Key key, const ReadContext& context) {
-  const auto fiber = fibers_.find(Fiber::Current());
-  ReadOp* const op =
-      fiber == fibers_.end() || context.purpose != ReadPurpose::kServe ? nullptr : fiber->second;
+  ReadOp* const op = context.purpose == ReadPurpose::kServe ? PresentRead() : nullptr;
   if (op != nullptr) {
     op->side = side;
     op->epoch = context.epoch;
@@ -125,11 +124,10 @@ absl::StatusOr<WriteResult<Record>> Life::OnCurrent(Side side, Key key, const Re
   });
   if (!answer.status.ok()) return answer.status;
   // A read with a token may be content with this.
-  const auto fiber = fibers_.find(Fiber::Current());
-  if (fiber != fibers_.end() && fiber->second != nullptr) {
-    fiber->second->side = side;
-    fiber->second->epoch = context.epoch;
-    fiber->second->seen = answer.row;
+  if (ReadOp* const op = PresentRead()) {
+    op->side = side;
+    op->epoch = context.epoch;
+    op->seen = answer.row;
   }
   return WriteResult<Record>{answer.row.version, RecordOf(answer.row)};
 }
@@ -155,6 +153,7 @@ absl::StatusOr<WriteResult<Record>> Life::OnWrite(Side side, Key key, const Reco
     Trace(absl::StrCat(context.idempotency_key, " writes record ", key, " on ", domain::SideName(side),
                        " at epoch ", context.epoch));
   }
+  if (broken() == Broken::kMirrorFirst) MirrorFirst(side, key, record, context);
   const StoreAnswer answer =
       Call(side, key, context.deadline, [this, side, key, op, value = RowOf(record, 0).value] {
         Row row{commons_->store(side).Get(key).version + 1, value};
@@ -169,6 +168,16 @@ absl::StatusOr<WriteResult<Record>> Life::OnWrite(Side side, Key key, const Reco
   if (op != nullptr && !answer.status.ok()) op->store_failed = true;
   if (!answer.status.ok()) return answer.status;
   return WriteResult<Record>{answer.row.version, RecordOf(answer.row)};
+}
+
+void Life::MirrorFirst(Side side, Key key, const Record* record, const WriteContext& context) {
+  const domain::RoutingState* const state = commons_->oracle.StateOf(context.epoch);
+  if (state == nullptr) return;
+  const domain::LadderRow& ladder = domain::LadderRowOf(state->stage);
+  if (!ladder.writes_old || !ladder.writes_new) return;
+  const Side mirror = side == Side::kOld ? Side::kNew : Side::kOld;
+  const Row row = RowOf(record, commons_->store(side).Get(key).version + 1);
+  Call(mirror, key, context.deadline, [this, mirror, key, row] { return ApplyMirror(mirror, key, row); });
 }
 
 Life::StoreAnswer Life::ApplyMirror(Side side, Key key, const Row& row) {
@@ -206,13 +215,18 @@ bool Life::Excusable(const absl::Status& status, bool store_failed, absl::Time d
   if (process_->config_.policy == domain::LeasePolicy::kFailWrites) return true;
   // Before the first snapshot there is nothing to route by.
   if (!ready_once_) return true;
-  // A sick side, which earlier calls have found so, or a hold past the longest wait.
-  return absl::StrContains(status.message(), "authoritative write stands") ||
-         absl::StrContains(status.message(), "are held");
+  // A sick side, which earlier calls have found so.
+  return absl::StrContains(status.message(), "authoritative write stands");
+}
+
+Life::ReadOp* Life::PresentRead() {
+  const Fiber* const fiber = Fiber::Current();
+  const auto found = fiber == nullptr ? fibers_.end() : fibers_.find(fiber->id());
+  return found == fibers_.end() ? nullptr : found->second.read;
 }
 
 void Life::Write(Key key, std::optional<int64_t> value) {
-  if (client_ == nullptr) return;
+  if (client_ == nullptr || stopping_) return;
   if (broken() == Broken::kIgnoresHold && process_->prng_.Below(2) == 0) {
     StartFiber([this, key, value] { WriteThoughHeld(key, value); });
     return;
@@ -222,7 +236,8 @@ void Life::Write(Key key, std::optional<int64_t> value) {
   op->key = key;
   op->value = value;
   const absl::Duration patience = absl::Milliseconds(500 + process_->prng_.Below(9000));
-  op->deadline = clock().Now() + patience;
+  op->started = clock().Now();
+  op->deadline = op->started + patience;
   const std::string id = absl::StrCat("write-", index(), "-", process_->lives_, "-", next_id_++);
   ops_.emplace(id, op);
   WriteOptions options;
@@ -252,7 +267,10 @@ void Life::EndWrite(const std::shared_ptr<WriteOp>& op, const absl::StatusOr<Wri
     return;
   }
   ++stats.failed;
-  if (absl::StrContains(result.status().message(), "are held")) ++stats.held_expired;
+  const bool held = absl::StrContains(result.status().message(), "are held");
+  if (held) ++stats.held_expired;
+  // A hold beyond the longest wait: the control plane is away, or instances don't follow.
+  if (held && clock().Now() >= op->started + kMaxHoldWait) return;
   if (!Excusable(result.status(), op->store_failed, op->deadline)) {
     commons_->oracle.Violate(absl::StrCat("process ", index(), " keeps serving, but a write of record ",
                                           op->key, " failed: ", result.status().ToString()));
@@ -277,7 +295,7 @@ void Life::WriteThoughHeld(Key key, std::optional<int64_t> value) {
 }
 
 void Life::Read(Key key, const ReadToken* after) {
-  if (client_ == nullptr) return;
+  if (client_ == nullptr || stopping_) return;
   ReadOptions options;
   options.deadline = clock().Now() + absl::Milliseconds(500 + process_->prng_.Below(4000));
   if (after != nullptr) options.after = *after;
@@ -287,11 +305,11 @@ void Life::Read(Key key, const ReadToken* after) {
     const bool stale = client_->Stats().stale;
     op.routed_by_stage = !stale && !with_token;
     const ReadExpectation expected = commons_->oracle.Expect(key, with_token ? &options.after : nullptr);
-    fibers_[Fiber::Current()] = &op;
+    SetPresentRead(&op);
     ++reads_under_way_;
     const absl::StatusOr<std::optional<Record>> answer = orders_->Read(key, options);
     --reads_under_way_;
-    fibers_[Fiber::Current()] = nullptr;
+    SetPresentRead(nullptr);
     commons_->oracle.EndActing(op.acting);
     Trace(absl::StrCat("reads record ", key, " from ", domain::SideName(op.side), " at epoch ", op.epoch,
                        ": ",

@@ -8,13 +8,50 @@ namespace lockstep::sim {
 namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(2);
-// Until a server's keepalive notices that the other end is gone.
+// Until an end's keepalive notices that the other is gone.
 constexpr absl::Duration kKeepalive = absl::Seconds(12);
+
+// For Broken::kLeaseFromReceipt: what has been answered is told when the next heartbeat is sent, as the
+// answer to all of them. So the lease counts from then.
+class LateAnswers final : public StreamHandler {
+ public:
+  explicit LateAnswers(std::shared_ptr<StreamHandler> handler) : handler_(std::move(handler)) {}
+
+  void OnSnapshot(domain::Snapshot snapshot, uint64_t digest) override {
+    handler_->OnSnapshot(std::move(snapshot), digest);
+  }
+  void OnDelta(domain::SnapshotDelta delta, uint64_t digest) override {
+    handler_->OnDelta(std::move(delta), digest);
+  }
+  void OnUndecodableSnapshot(uint64_t revision, absl::Status why) override {
+    handler_->OnUndecodableSnapshot(revision, std::move(why));
+  }
+  void OnHeartbeat(uint64_t revision) override { answer_ = revision; }
+  void OnDrain(absl::Duration reconnect_after) override { handler_->OnDrain(reconnect_after); }
+  void OnClosed(absl::Status why) override { handler_->OnClosed(std::move(why)); }
+
+  // Another heartbeat is being sent.
+  void Release() {
+    ++unanswered_;
+    if (!answer_.has_value()) return;
+    for (; unanswered_ > 0; --unanswered_) handler_->OnHeartbeat(*answer_);
+    answer_.reset();
+  }
+
+ private:
+  const std::shared_ptr<StreamHandler> handler_;
+  std::optional<uint64_t> answer_;
+  int unanswered_ = 0;
+};
 
 class SimStream final : public Stream {
  public:
-  SimStream(Network* network, ConnectionPtr connection, Broken broken)
-      : network_(network), connection_(std::move(connection)), broken_(broken) {}
+  SimStream(Network* network, ConnectionPtr connection, Broken broken,
+            std::shared_ptr<LateAnswers> late_answers)
+      : network_(network),
+        connection_(std::move(connection)),
+        broken_(broken),
+        late_answers_(std::move(late_answers)) {}
   ~SimStream() override { network_->CloseClient(connection_); }
 
   void SendAccept(uint64_t revision) override {
@@ -34,6 +71,7 @@ class SimStream final : public Stream {
     });
   }
   void SendHeartbeat(uint64_t revision, const domain::InstanceStatus& status) override {
+    if (late_answers_ != nullptr) late_answers_->Release();
     network_->SendUp(connection_, [revision, status](engine::InstanceSession& s) {
       return s.OnHeartbeat(revision, status);
     });
@@ -43,6 +81,7 @@ class SimStream final : public Stream {
       const absl::Status left = s.OnLeave();
       return left.ok() ? absl::CancelledError("left") : left;
     });
+    network_->HangUp(connection_);
   }
 
  private:
@@ -54,6 +93,7 @@ class SimStream final : public Stream {
   Network* const network_;
   const ConnectionPtr connection_;
   const Broken broken_;
+  const std::shared_ptr<LateAnswers> late_answers_;  // null: none
 };
 
 }  // namespace
@@ -63,12 +103,17 @@ std::unique_ptr<Stream> SimTransport::OpenStream(const StreamEnrolment& enrolmen
   StreamEnrolment said = enrolment;
   const bool claims_too_much = broken_ == Broken::kClaimsTooMuch && last_ != nullptr;
   if (claims_too_much) said.held = last_->newest;
+  std::shared_ptr<LateAnswers> late_answers;
+  if (broken_ == Broken::kLeaseFromReceipt) {
+    late_answers = std::make_shared<LateAnswers>(std::move(handler));
+    handler = late_answers;
+  }
   last_ = network_->Open(client_, said, std::move(handler));
   // The server takes a claim for no acknowledgement, so that it takes one to lie.
   if (claims_too_much) {
     network_->SendUp(last_, [held = said.held](engine::InstanceSession& s) { return s.OnAck(0, held, {}); });
   }
-  return std::make_unique<SimStream>(network_, last_, broken_);
+  return std::make_unique<SimStream>(network_, last_, broken_, std::move(late_answers));
 }
 
 void SimTransport::ReportComparisons(const domain::TelemetryBatch&, ReportDone done) {
@@ -92,11 +137,22 @@ void Network::InOrder(const ConnectionPtr& connection, bool up, std::function<vo
   absl::Duration& last = up ? connection->last_up : connection->last_down;
   last = std::max(scheduler_->now() + RandomDelay(), last);
   scheduler_->After(last - scheduler_->now(),
-                    [this, process = connection->process, deliver = std::move(deliver)] {
-                      const auto stalled = stalled_.find(process);
-                      if (stalled == stalled_.end()) return deliver();
-                      stalled->second.push_back(deliver);
+                    [this, process = connection->process, up, deliver = std::move(deliver)] {
+                      Arrive(process, up, deliver);
                     });
+}
+
+void Network::Arrive(int process, bool up, std::function<void()> deliver) {
+  const auto stalled = stalled_.find(process);
+  if (stalled != stalled_.end()) {
+    stalled->second.push_back([this, process, up, deliver = std::move(deliver)] {  // when it is healed
+      Arrive(process, up, deliver);
+    });
+  } else if (up && server_paused_) {
+    for_server_.emplace_back(process, std::move(deliver));
+  } else {
+    deliver();
+  }
 }
 
 ConnectionPtr Network::Open(std::shared_ptr<NetworkClient> client, const StreamEnrolment& enrolment,
@@ -126,8 +182,10 @@ void Network::Accept(const ConnectionPtr& connection) {
 
 void Network::SendUp(const ConnectionPtr& connection,
                      std::function<absl::Status(engine::InstanceSession&)> message) {
+  if (connection->lost) return;
   InOrder(connection, /*up=*/true, [this, connection, message = std::move(message)] {
-    if (connection->lost || !connection->server_open || connection->session == nullptr) return;
+    if (connection->lost && !connection->comes_late) return;
+    if (!connection->server_open || connection->session == nullptr) return;
     const absl::Status taken = server_->Take([&] { return message(*connection->session); });
     if (!taken.ok()) CloseServer(connection, taken);
   });
@@ -138,9 +196,61 @@ void Network::SendDown(const ConnectionPtr& connection, std::function<void(Strea
     const std::shared_ptr<NetworkClient> client = connection->client.lock();
     if (client == nullptr) return;
     client->Deliver([connection, message] {
-      if (connection->handler != nullptr) message(*connection->handler);
+      if (connection->handler != nullptr && !connection->lost) message(*connection->handler);
     });
   });
+}
+
+bool Network::Corrupt(std::vector<domain::MigrationRouting>* routing) {
+  if (healed_ || !options_.Has(Fault::kCorrupt) || routing->empty() || prng_.Below(12) != 0) return false;
+  ++stats_->corrupted;
+  domain::RoutingState& state = routing->front().state;
+  switch (prng_.Below(4)) {
+    case 0:
+      state.salt_seed ^= uint64_t{1} << prng_.Below(64);
+      break;
+    case 1:
+      ++state.epoch;
+      break;
+    case 2:
+      state.read_weight = static_cast<uint32_t>(prng_.Below(domain::kBucketCount + 1));
+      break;
+    default:
+      state.stage =
+          state.stage == domain::Stage::kDualWrite ? domain::Stage::kShadowRead : domain::Stage::kDualWrite;
+      break;
+  }
+  routing->front().digest = 0;
+  return true;
+}
+
+void Network::SendSnapshot(const ConnectionPtr& connection, domain::Snapshot snapshot, uint64_t digest) {
+  const bool corrupted = Corrupt(&snapshot.migrations);
+  if (options_.broken == Broken::kNoDigestCheck) {
+    if (corrupted) digest = domain::SnapshotDigest(snapshot);
+    connection->delivered = snapshot;
+  }
+  SendDown(connection, [snapshot = std::move(snapshot), digest](StreamHandler& handler) {
+    handler.OnSnapshot(snapshot, digest);
+  });
+}
+
+void Network::SendDelta(const ConnectionPtr& connection, domain::SnapshotDelta delta, uint64_t digest) {
+  const bool corrupted = Corrupt(&delta.changed);
+  if (options_.broken == Broken::kNoDigestCheck && connection->delivered.has_value()) {
+    const absl::StatusOr<domain::Snapshot> result = domain::ApplyDelta(*connection->delivered, delta);
+    if (result.ok()) {
+      if (corrupted) digest = domain::SnapshotDigest(*result);
+      connection->delivered = *result;
+    }
+  }
+  SendDown(connection,
+           [delta = std::move(delta), digest](StreamHandler& handler) { handler.OnDelta(delta, digest); });
+}
+
+void Network::HangUp(const ConnectionPtr& connection) {
+  const std::shared_ptr<StreamHandler> handler = std::exchange(connection->handler, nullptr);
+  if (handler != nullptr) handler->OnClosed(absl::CancelledError("nobody waits for an answer"));
 }
 
 void Network::CloseClient(const ConnectionPtr& connection) {
@@ -168,24 +278,34 @@ void Network::CloseAllAtServer(const absl::Status& why) {
     CloseServer(connection, why);
 }
 
-void Network::Break(const ConnectionPtr& connection, bool half_open) {
-  // What is under way is lost, and no order holds any more.
+void Network::Break(const ConnectionPtr& connection, HalfOpen half_open) {
+  if (connection->lost) return;
+  // What is under way is lost or late, and no order holds any more.
   connection->lost = true;
-  const std::shared_ptr<StreamHandler> handler = std::exchange(connection->handler, nullptr);
-  scheduler_->After(half_open ? kKeepalive : RandomDelay(), [this, connection] {
-    if (connection->server_open) CloseServer(connection, absl::UnavailableError("connection lost"));
+  connection->comes_late = prng_.Below(2) == 0;
+  const absl::Status why = absl::UnavailableError("connection lost");
+  scheduler_->After(half_open == HalfOpen::kAtServer ? kKeepalive : RandomDelay(), [this, connection, why] {
+    if (connection->server_open) CloseServer(connection, why);
   });
-  if (handler == nullptr) return;
-  scheduler_->After(RandomDelay(), [connection, handler] {
+  scheduler_->After(half_open == HalfOpen::kAtClient ? kKeepalive : RandomDelay(), [connection, why] {
     const std::shared_ptr<NetworkClient> client = connection->client.lock();
-    if (client != nullptr)
-      client->Deliver([handler] { handler->OnClosed(absl::UnavailableError("connection lost")); });
+    if (client == nullptr) return;
+    client->Deliver([connection, why] {
+      // It may have given the connection up itself.
+      const std::shared_ptr<StreamHandler> handler = std::exchange(connection->handler, nullptr);
+      if (handler != nullptr) handler->OnClosed(why);
+    });
   });
 }
 
-void Network::BreakOne(bool half_open) {
+void Network::BreakOne(HalfOpen half_open) {
   if (connections_.empty()) return;
   Break(connections_[prng_.Below(connections_.size())], half_open);
+}
+
+void Network::BreakAll(HalfOpen half_open) {
+  for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(connections_))
+    Break(connection, half_open);
 }
 
 void Network::SetPartitioned(int process, bool partitioned) {
@@ -198,6 +318,14 @@ void Network::SetPartitioned(int process, bool partitioned) {
   const std::vector<std::function<void()>> late = std::move(stalled->second);
   stalled_.erase(stalled);
   for (const auto& deliver : late) deliver();
+}
+
+void Network::SetServerPaused(bool paused) {
+  server_paused_ = paused;
+  if (paused) return;
+  for (const auto& [process, deliver] : std::exchange(for_server_, {})) {
+    Arrive(process, /*up=*/true, deliver);
+  }
 }
 
 void Network::Forget(const ConnectionPtr& connection) { std::erase(connections_, connection); }

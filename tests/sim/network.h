@@ -1,6 +1,7 @@
 // The streams between simulated processes and the simulated control plane: each an ordered channel either
-// way, with delays; connections break, seen by one end before the other or by one end only (half-open), and
-// processes are cut off.
+// way, with delays; connections break, seen by one end long before the other (half-open), messages are
+// corrupted, and processes are cut off. What was under way on a broken connection is lost, or comes late:
+// after what the next connection brings.
 //
 // Delivery is an event of the receiving end, so a process that stands still gets what came when it goes on.
 #pragma once
@@ -8,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/prng.h"
+#include "core/domain/snapshot.h"
 #include "lockstep/transport.h"
 #include "server/engine/instance_session.h"
 #include "tests/sim/options.h"
@@ -33,6 +36,9 @@ class NetworkClient {
   virtual void Deliver(std::function<void()> deliver) = 0;
 };
 
+// Who learns late that a connection has broken.
+enum class HalfOpen : uint8_t { kNo, kAtServer, kAtClient };
+
 struct Connection {
   uint64_t id = 0;
   int process = 0;
@@ -43,6 +49,8 @@ struct Connection {
   bool server_open = false;
   bool refused = false;                           // the server's end was closed; it does not open again
   bool lost = false;                              // whatever is sent is lost, without anybody being told
+  bool comes_late = false;                        // lost, but what was sent to the server before still comes
+  std::optional<domain::Snapshot> delivered;      // for Broken::kNoDigestCheck
   HeldEpochs newest;                              // of what was delivered to the client
   absl::Duration last_up = absl::ZeroDuration();  // delivery of the newest message
   absl::Duration last_down = absl::ZeroDuration();
@@ -51,9 +59,11 @@ using ConnectionPtr = std::shared_ptr<Connection>;
 
 class Network {
  public:
-  Network(Scheduler* scheduler, const SimOptions& options, Prng prng)
-      : scheduler_(scheduler), options_(options), prng_(std::move(prng)) {}
+  Network(Scheduler* scheduler, const SimOptions& options, SimStats* stats, Prng prng)
+      : scheduler_(scheduler), options_(options), stats_(stats), prng_(std::move(prng)) {}
   void Attach(Server* server) { server_ = server; }
+  // No message is corrupted any more.
+  void Heal() { healed_ = true; }
 
   ConnectionPtr Open(std::shared_ptr<NetworkClient> client, const StreamEnrolment& enrolment,
                      std::shared_ptr<StreamHandler> handler);
@@ -61,15 +71,23 @@ class Network {
   void SendUp(const ConnectionPtr& connection, std::function<absl::Status(engine::InstanceSession&)> message);
   // Server to client.
   void SendDown(const ConnectionPtr& connection, std::function<void(StreamHandler&)> message);
+  // The same for routing, which may be corrupted on its way.
+  void SendSnapshot(const ConnectionPtr& connection, domain::Snapshot snapshot, uint64_t digest);
+  void SendDelta(const ConnectionPtr& connection, domain::SnapshotDelta delta, uint64_t digest);
   // The client lets go of its end; the server learns of it later.
   void CloseClient(const ConnectionPtr& connection);
   // The server closes its end; the client learns of it later, with `why`.
   void CloseServer(const ConnectionPtr& connection, absl::Status why);
   void CloseAllAtServer(const absl::Status& why);
-  // Both ends learn of it, each in its own time; with `half_open` the server only much later.
-  void Break(const ConnectionPtr& connection, bool half_open);
-  void BreakOne(bool half_open);
+  // Both ends learn of it, each in its own time; with `half_open` one of them only much later.
+  void Break(const ConnectionPtr& connection, HalfOpen half_open);
+  void BreakOne(HalfOpen half_open);
+  void BreakAll(HalfOpen half_open);
   void SetPartitioned(int process, bool partitioned);
+  // What comes for the server meanwhile comes when it goes on.
+  void SetServerPaused(bool paused);
+  // The client has sent all it will send and waits for no answer.
+  void HangUp(const ConnectionPtr& connection);
 
   absl::Duration RandomDelay();
   // An event of nobody's connection.
@@ -79,16 +97,23 @@ class Network {
 
  private:
   void Accept(const ConnectionPtr& connection);
-  // When a message may arrive: in order, and not while the process is cut off.
+  // When a message may arrive: in order, and not while the process is cut off or the server stands still.
   void InOrder(const ConnectionPtr& connection, bool up, std::function<void()> deliver);
+  void Arrive(int process, bool up, std::function<void()> deliver);
+  // Whether a message is corrupted on its way; `routing`: what it is about, changed then.
+  bool Corrupt(std::vector<domain::MigrationRouting>* routing);
 
   Scheduler* const scheduler_;
   const SimOptions& options_;
+  SimStats* const stats_;
   Prng prng_;
+  bool healed_ = false;
   Server* server_ = nullptr;
   uint64_t next_id_ = 1;
   std::vector<ConnectionPtr> connections_;
   std::map<int, std::vector<std::function<void()>>> stalled_;  // by partitioned process
+  bool server_paused_ = false;
+  std::vector<std::pair<int, std::function<void()>>> for_server_;  // by process, while it stands still
 };
 
 // What a simulated process gives its Client.

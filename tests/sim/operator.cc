@@ -61,7 +61,7 @@ void Operator::Create() {
 }
 
 void Operator::Turn() {
-  if (!server_->up()) return;
+  if (!server_->up() || server_->paused()) return;
   const absl::StatusOr<engine::MigrationView> view = server_->engine().registry().Get(kMigration);
   if (!view.ok()) return;
   EvictGhosts();
@@ -181,6 +181,7 @@ void Operator::Backfill(const domain::Migration& migration) {
   if (!EverybodyIsAt(migration.published)) return;
   commons_->Trace(absl::StrCat("backfill of generation ", generation, " begins"));
   backfill_begun_ = generation;
+  commons_->oracle.OnBackfillBegins(generation);
   Copy(generation, 0);
 }
 

@@ -21,6 +21,9 @@ constexpr std::pair<Fault, absl::string_view> kFaultNames[] = {
     {Fault::kSickSide, "sick-side"},
     {Fault::kDrift, "drift"},
     {Fault::kMachineCrash, "machine-crash"},
+    {Fault::kLeave, "leave"},
+    {Fault::kCorrupt, "corrupt"},
+    {Fault::kServerPause, "server-pause"},
 };
 
 constexpr std::pair<Broken, absl::string_view> kBrokenNames[] = {
@@ -44,6 +47,9 @@ constexpr std::pair<Broken, absl::string_view> kBrokenNames[] = {
     {Broken::kOtherBuckets, "other-buckets"},
     {Broken::kBackfillBeforeFence, "backfill-before-fence"},
     {Broken::kAcksLost, "acks-lost"},
+    {Broken::kMirrorFirst, "mirror-first"},
+    {Broken::kLeaseFromReceipt, "lease-from-receipt"},
+    {Broken::kNoDigestCheck, "no-digest-check"},
 };
 
 template <typename Table, typename Value>
@@ -92,6 +98,9 @@ void SimStats::Add(const SimStats& other) {
   server_crashes += other.server_crashes;
   pauses += other.pauses;
   evictions += other.evictions;
+  shutdowns += other.shutdowns;
+  server_pauses += other.server_pauses;
+  corrupted += other.corrupted;
   publishes += other.publishes;
   slices += other.slices;
   rollbacks += other.rollbacks;
@@ -105,7 +114,8 @@ std::string SimStats::ToString() const {
                       ", held ", held, " (", held_expired, " too long), publishes ", publishes, ", slices ",
                       slices, ", rollbacks ", rollbacks, ", runs that reached CUTOVER ", reached_cutover,
                       " and NEW_ONLY ", reached_new_only, ", crashes ", crashes, " and ", server_crashes,
-                      " of the server, pauses ", pauses, ", evictions ", evictions,
+                      " of the server, pauses ", pauses, " and ", server_pauses, " of the server, shutdowns ",
+                      shutdowns, ", messages corrupted ", corrupted, ", evictions ", evictions,
                       ", records cut by a crash ", cut_keys);
 }
 

@@ -14,7 +14,7 @@ namespace lockstep::sim {
 
 enum class Fault : uint8_t {
   kDelay,          // messages and store calls are slow now and then
-  kBreak,          // connections break, at one end or both
+  kBreak,          // connections break, seen by one end long before the other, or by both
   kPartition,      // a process is cut off
   kCrash,          // processes crash and come back
   kPause,          // processes stand still (SIGSTOP)
@@ -24,12 +24,15 @@ enum class Fault : uint8_t {
   kSickSide,       // one of the stores is out for a while
   kDrift,          // clocks run up to 4 % apart
   kMachineCrash,   // a crash takes what was not synced with it
+  kLeave,          // processes shut down in order, for good or to come back
+  kCorrupt,        // a routing message arrives with another content
+  kServerPause,    // the control plane stands still
 };
 
-inline constexpr std::array<Fault, 11> kAllFaults = {
-    Fault::kDelay,    Fault::kBreak,         Fault::kPartition,   Fault::kCrash,
-    Fault::kPause,    Fault::kServerRestart, Fault::kServerDisk,  Fault::kStoreErrors,
-    Fault::kSickSide, Fault::kDrift,         Fault::kMachineCrash};
+inline constexpr std::array<Fault, 14> kAllFaults = {
+    Fault::kDelay,         Fault::kBreak,      Fault::kPartition,   Fault::kCrash,      Fault::kPause,
+    Fault::kServerRestart, Fault::kServerDisk, Fault::kStoreErrors, Fault::kSickSide,   Fault::kDrift,
+    Fault::kMachineCrash,  Fault::kLeave,      Fault::kCorrupt,     Fault::kServerPause};
 
 absl::string_view FaultName(Fault fault);
 std::optional<Fault> ParseFault(absl::string_view name);
@@ -56,16 +59,20 @@ enum class Broken : uint8_t {
   kOtherBuckets,         // one process hashes keys otherwise
   kBackfillBeforeFence,  // the backfill does not wait for instances at OFF
   kAcksLost,             // acknowledgements never arrive
+  kMirrorFirst,          // the mirror is written before the authoritative side
+  kLeaseFromReceipt,     // an instance counts its lease from when the answer came
+  kNoDigestCheck,        // a message that was changed on its way is taken
 };
 
-inline constexpr std::array<Broken, 19> kAllBroken = {
+inline constexpr std::array<Broken, 22> kAllBroken = {
     Broken::kNoFence,           Broken::kAckBeforeDrain, Broken::kClaimsTooMuch,
     Broken::kNoVersionGuard,    Broken::kMirrorLies,     Broken::kSlowLeaseClock,
     Broken::kIgnoresDeadlines,  Broken::kStorageLies,    Broken::kJournalLost,
     Broken::kSharedId,          Broken::kEvictsLive,     Broken::kServerLosesCommits,
     Broken::kIgnoresHold,       Broken::kStaleReplica,   Broken::kExecutorDropsTasks,
     Broken::kVersionsFromClock, Broken::kOtherBuckets,   Broken::kBackfillBeforeFence,
-    Broken::kAcksLost};
+    Broken::kAcksLost,          Broken::kMirrorFirst,    Broken::kLeaseFromReceipt,
+    Broken::kNoDigestCheck};
 
 absl::string_view BrokenName(Broken broken);
 std::optional<Broken> ParseBroken(absl::string_view name);
@@ -91,6 +98,7 @@ struct SimStats {
   uint64_t held = 0;               // writes that were held; of those `held_expired` past their deadline
   uint64_t held_expired = 0;
   uint64_t crashes = 0, server_crashes = 0, pauses = 0, evictions = 0;
+  uint64_t shutdowns = 0, server_pauses = 0, corrupted = 0;
   uint64_t publishes = 0, slices = 0, rollbacks = 0;
   uint64_t reached_cutover = 0, reached_new_only = 0;
   uint64_t cut_keys = 0;  // records left unequal by a crash that nothing could have remembered

@@ -120,9 +120,37 @@ int64_t Oracle::BeginActing(int process, Key key, uint64_t epoch, absl::Duration
   }
   const Actor actor{process, BucketOf(key, *state), epoch, until};
   for (const auto& [id, other] : actors_) CheckPair(actor, other);
+  CheckLeaseOf(actor);
+  CheckBackfill(actor);
   const int64_t id = next_actor_++;
   actors_.emplace(id, actor);
   return id;
+}
+
+void Oracle::OnPassedBy(int process) {
+  passed_by_.insert(process);
+  for (const auto& [id, actor] : actors_) CheckLeaseOf(actor);
+}
+
+void Oracle::CheckLeaseOf(const Actor& actor) {
+  const bool may_write = actor.until != absl::InfiniteDuration() && actor.until > scheduler_->now();
+  if (!may_write || !passed_by_.contains(actor.process)) return;
+  Violate(absl::StrCat("process ", actor.process, " may write at epoch ", actor.epoch, " until ",
+                       absl::FormatDuration(actor.until),
+                       ", but its lease is over for the control plane, which has passed it by"));
+}
+
+void Oracle::OnBackfillBegins(uint64_t generation) {
+  backfill_begun_ = std::max(backfill_begun_, generation);
+  for (const auto& [id, actor] : actors_) CheckBackfill(actor);
+}
+
+void Oracle::CheckBackfill(const Actor& actor) {
+  const RoutingState* const state = StateOf(actor.epoch);
+  if (state == nullptr || state->stage != Stage::kOff || state->generation > backfill_begun_) return;
+  if (actor.until < scheduler_->now()) return;
+  Violate(absl::StrCat("process ", actor.process, " acts by ", Describe(*state),
+                       " although the backfill of generation ", backfill_begun_, " has begun"));
 }
 
 void Oracle::EndActing(int64_t acting) { actors_.erase(acting); }

@@ -48,7 +48,7 @@ struct WriteOp {
   int process = 0;
   Key key = 0;
   std::optional<int64_t> value;  // unique; none: a delete
-  absl::Time deadline;           // by the process's clock
+  absl::Time started, deadline;  // by the process's clock
   // What is known of it so far.
   uint64_t epoch = 0;
   std::optional<domain::Side> authoritative;
@@ -89,6 +89,12 @@ class Oracle {
   int64_t BeginActing(int process, Key key, uint64_t epoch, absl::Duration until);
   void EndActing(int64_t acting);
   void ForgetProcess(int process);
+  // The control plane takes it that this one, whose lease is over, writes nothing until it has enrolled
+  // again.
+  void OnPassedBy(int process);
+  void OnEnrolled(int process) { passed_by_.erase(process); }
+  // Records are copied from old to new, so that nobody may write by OFF any more.
+  void OnBackfillBegins(uint64_t generation);
 
   // Every mode routes a key to one side at one epoch: `write`, or a read of an instance whose lease is live.
   void OnRouted(uint64_t epoch, Key key, bool write, domain::Side side);
@@ -126,6 +132,8 @@ class Oracle {
   };
   uint32_t BucketOf(Key key, const domain::RoutingState& state) const;
   void CheckPair(const Actor& a, const Actor& b);
+  void CheckLeaseOf(const Actor& actor);
+  void CheckBackfill(const Actor& actor);
 
   const Scheduler* const scheduler_;
   SimStats* const stats_;
@@ -135,6 +143,8 @@ class Oracle {
   std::optional<domain::RoutingState> granted_;
   int64_t next_actor_ = 1;
   std::map<int64_t, Actor> actors_;
+  std::set<int> passed_by_;
+  uint64_t backfill_begun_ = 0;  // the newest generation
   std::map<std::pair<uint64_t, Key>, domain::Side> routed_reads_, routed_writes_;
   std::map<std::pair<Key, Version>, std::optional<int64_t>> minted_;
   std::map<Key, Acknowledged> acknowledged_;

@@ -116,15 +116,35 @@ void Process::Crash(bool machine) {
   machine = machine && commons_->options.Has(Fault::kMachineCrash);
   commons_->Trace(
       absl::StrCat("process ", config_.index, machine ? " crashes with its machine" : " crashes"));
+  End(/*journal_survives=*/config_.state_directory && (!machine || config_.sync_journal));
+  if (disk_ != nullptr) {
+    disk_->Crash(machine ? MemoryStateStorage::Failure::kMachine : MemoryStateStorage::Failure::kProcess);
+  }
+}
+
+void Process::Shutdown(Departure departure, absl::Duration down_for) {
+  if (!running() || paused_ || life_->stopping()) return;
+  commons_->Trace(absl::StrCat("process ", config_.index, " shuts down",
+                               departure == Departure::kForGood ? " for good" : ""));
+  down_for_ = down_for;
+  life_->Shutdown(departure);
+}
+
+void Process::OnShutDown(const absl::Status& left) {
+  ++commons_->stats.shutdowns;
+  commons_->Trace(absl::StrCat("process ", config_.index, " is shut down: ", left.ToString()));
+  // Operations that had not ended, and mirrors that were not repaired, are lost as in a crash.
+  End(/*journal_survives=*/config_.state_directory);
+  commons_->scheduler.After(down_for_, [this] { Start(); });
+}
+
+void Process::End(bool journal_survives) {
   paused_ = false;
   deferred_.clear();
   if (!config_.state_directory && config_.instance_id.empty()) ghosts_.insert(life_->client().instance_id());
   const std::shared_ptr<Life> life = life_;
-  life->End(/*journal_survives=*/config_.state_directory && (!machine || config_.sync_journal));
+  life->End(journal_survives);
   life_.reset();
-  if (disk_ != nullptr) {
-    disk_->Crash(machine ? MemoryStateStorage::Failure::kMachine : MemoryStateStorage::Failure::kProcess);
-  }
 }
 
 void Process::Pause() {

@@ -74,6 +74,8 @@ class Process {
   void Crash(bool machine);
   void Pause();
   void Resume();
+  // In order; down for `down_for` then. For good: it comes back as one that knows of nothing.
+  void Shutdown(Departure departure, absl::Duration down_for);
 
   void Write(Key key, std::optional<int64_t> value);
   void Read(Key key, bool with_token);
@@ -87,6 +89,10 @@ class Process {
 
  private:
   friend class Life;
+  // The client has been shut down.
+  void OnShutDown(const absl::Status& left);
+  // The life is over.
+  void End(bool journal_survives);
 
   Commons* const commons_;
   Network* const network_;
@@ -97,7 +103,8 @@ class Process {
   std::shared_ptr<Life> life_;
   int lives_ = 0;
   bool paused_ = false;
-  std::vector<std::function<void()>> deferred_;  // what came while it stood still
+  absl::Duration down_for_ = absl::ZeroDuration();  // after a shutdown
+  std::vector<std::function<void()>> deferred_;     // what came while it stood still
   std::set<std::string> ghosts_;
   std::vector<Debt> debts_;          // of earlier lives, which the journal remembers
   std::map<Key, ReadToken> tokens_;  // of its own latest acknowledged writes

@@ -11,6 +11,7 @@ namespace lockstep::sim {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(1);
+constexpr absl::Duration kDrainTime = absl::Milliseconds(300);
 
 template <typename... F>
 struct Overloaded : F... {
@@ -40,7 +41,8 @@ absl::StatusOr<uint64_t> CrashingStore::Commit(store::WriteBatch batch,
 }
 
 Server::Server(Scheduler* scheduler, Network* network, Oracle* oracle, SimStats* stats,
-               const SimOptions& options, Prng prng, std::function<void(std::string)> trace)
+               const SimOptions& options, double clock_rate, Prng prng,
+               std::function<void(std::string)> trace)
     : scheduler_(scheduler),
       network_(network),
       oracle_(oracle),
@@ -48,7 +50,7 @@ Server::Server(Scheduler* scheduler, Network* network, Oracle* oracle, SimStats*
       options_(options),
       prng_(std::move(prng)),
       trace_(std::move(trace)),
-      clock_(scheduler, 1.0, absl::Hours(1)),
+      clock_(scheduler, clock_rate, absl::Hours(1)),
       durable_(store::NewMemoryStore()) {}
 
 Server::~Server() {
@@ -76,13 +78,26 @@ void Server::Start() {
 
 void Server::Tick() {
   if (!up()) return;
+  if (paused_) {
+    tick_due_ = true;
+    return;
+  }
   if (const absl::Status ticked = engine_->Tick(); !ticked.ok()) {
     trace_(absl::StrCat("server's tick: ", ticked.ToString()));
   }
+  LookForPassedBy();
   Look();
   scheduler_->After(kTick, [this, incarnation = incarnation_] {
     if (incarnation == incarnation_) Tick();
   });
+}
+
+void Server::LookForPassedBy() {
+  for (const engine::InstanceView& instance : engine_->instances().List(kMigration)) {
+    const auto process = enrolled_.find(instance.instance_id);
+    if (process == enrolled_.end() || !instance.passed_by || instance.connected) continue;
+    oracle_->OnPassedBy(process->second);
+  }
 }
 
 void Server::Look() {
@@ -122,6 +137,9 @@ absl::Status Server::Open(const ConnectionPtr& connection) {
   if (!session.ok()) return session.status();
   if (!up()) return absl::UnavailableError("the server is going down");
   connection->session = *std::move(session);
+  std::erase_if(enrolled_, [&](const auto& known) { return known.second == connection->process; });
+  enrolled_[said.instance_id] = connection->process;
+  oracle_->OnEnrolled(connection->process);
   Pump(connection);
   return absl::OkStatus();
 }
@@ -131,13 +149,17 @@ absl::Status Server::Take(const std::function<absl::Status()>& message) {
   const absl::Status taken = message();
   Look();
   // What was said may ask for an answer.
-  for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(network_->connections()))
-    Pump(connection);
+  PumpAll();
   return taken;
 }
 
+void Server::PumpAll() {
+  for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(network_->connections()))
+    Pump(connection);
+}
+
 void Server::Pump(const ConnectionPtr& connection) {
-  while (up() && connection->session != nullptr) {
+  while (up() && !paused_ && connection->session != nullptr) {
     std::optional<engine::InstanceMessage> message = connection->session->Next();
     if (!message.has_value()) return;
     Send(connection, *std::move(message));
@@ -166,33 +188,30 @@ void Server::Send(const ConnectionPtr& connection, engine::InstanceMessage messa
     for (const domain::MigrationRouting& routing : migrations)
       connection->newest[routing.name] = routing.state.epoch;
   };
-  std::visit(Overloaded{[&](const engine::SnapshotMessage& sent) {
-                          for (const domain::MigrationRouting& routing : sent.snapshot->migrations)
-                            Note(connection, routing);
-                          network_->SendDown(connection, [sent, newest](StreamHandler& handler) {
-                            newest(sent.snapshot->migrations);
-                            handler.OnSnapshot(*sent.snapshot, sent.digest);
-                          });
-                        },
-                        [&](const engine::DeltaMessage& sent) {
-                          for (const domain::MigrationRouting& routing : sent.delta.changed)
-                            Note(connection, routing);
-                          network_->SendDown(connection, [sent, newest](StreamHandler& handler) {
-                            newest(sent.delta.changed);
-                            handler.OnDelta(sent.delta, sent.digest);
-                          });
-                        },
-                        [&](const engine::HeartbeatMessage& sent) {
-                          network_->SendDown(connection, [sent](StreamHandler& handler) {
-                            handler.OnHeartbeat(sent.revision);
-                          });
-                        },
-                        [&](const engine::DrainMessage& sent) {
-                          network_->SendDown(connection, [sent](StreamHandler& handler) {
-                            handler.OnDrain(sent.reconnect_after);
-                          });
-                        }},
-             message);
+  std::visit(
+      Overloaded{[&](const engine::SnapshotMessage& sent) {
+                   for (const domain::MigrationRouting& routing : sent.snapshot->migrations)
+                     Note(connection, routing);
+                   network_->SendDown(connection,
+                                      [sent, newest](StreamHandler&) { newest(sent.snapshot->migrations); });
+                   network_->SendSnapshot(connection, *sent.snapshot, sent.digest);
+                 },
+                 [&](const engine::DeltaMessage& sent) {
+                   for (const domain::MigrationRouting& routing : sent.delta.changed)
+                     Note(connection, routing);
+                   network_->SendDown(connection,
+                                      [sent, newest](StreamHandler&) { newest(sent.delta.changed); });
+                   network_->SendDelta(connection, sent.delta, sent.digest);
+                 },
+                 [&](const engine::HeartbeatMessage& sent) {
+                   network_->SendDown(connection,
+                                      [sent](StreamHandler& handler) { handler.OnHeartbeat(sent.revision); });
+                 },
+                 [&](const engine::DrainMessage& sent) {
+                   network_->SendDown(
+                       connection, [sent](StreamHandler& handler) { handler.OnDrain(sent.reconnect_after); });
+                 }},
+      message);
 }
 
 void Server::Crash(absl::Duration down_for) {
@@ -203,25 +222,59 @@ void Server::Crash(absl::Duration down_for) {
   store_->Die();
   network_->CloseAllAtServer(absl::UnavailableError("connection reset"));
   engine_.reset();
+  paused_ = tick_due_ = false;
+  network_->SetServerPaused(false);
   scheduler_->After(down_for, [this] { Start(); });
 }
 
-void Server::Drain(absl::Duration down_for) {
+void Server::Vanish(absl::Duration down_for) {
   if (!up()) return;
+  network_->BreakAll(HalfOpen::kAtClient);
+  Crash(down_for);
+}
+
+void Server::Pause() {
+  if (!up() || paused_) return;
+  ++stats_->server_pauses;
+  trace_("server stands still");
+  paused_ = true;
+  network_->SetServerPaused(true);
+}
+
+void Server::Resume() {
+  if (!paused_) return;
+  trace_("server goes on");
+  paused_ = false;
+  // Either its timers or its connections come first.
+  const bool connections_first = prng_.Below(2) == 0;
+  if (connections_first) network_->SetServerPaused(false);
+  if (std::exchange(tick_due_, false)) Tick();
+  if (!connections_first) network_->SetServerPaused(false);
+  PumpAll();
+}
+
+void Server::Drain(absl::Duration down_for) {
+  if (!up() || paused_) return;
   trace_("server drains");
   for (const ConnectionPtr& connection : std::vector<ConnectionPtr>(network_->connections())) {
     if (connection->session == nullptr) continue;
     connection->session->Drain(absl::Milliseconds(500));
     Pump(connection);
   }
-  scheduler_->After(absl::Milliseconds(300), [this, down_for] {
-    if (!up()) return;
-    ++incarnation_;
-    network_->CloseAllAtServer(absl::UnavailableError("the server is gone"));
-    engine_->Stop();
-    engine_.reset();
-    scheduler_->After(down_for, [this] { Start(); });
-  });
+  scheduler_->After(kDrainTime, [this, down_for] { EndDrain(down_for); });
+}
+
+void Server::EndDrain(absl::Duration down_for) {
+  if (!up()) return;
+  if (paused_) {
+    scheduler_->After(kDrainTime, [this, down_for] { EndDrain(down_for); });
+    return;
+  }
+  ++incarnation_;
+  network_->CloseAllAtServer(absl::UnavailableError("the server is gone"));
+  engine_->Stop();
+  engine_.reset();
+  scheduler_->After(down_for, [this] { Start(); });
 }
 
 void Server::Heal() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -42,7 +43,7 @@ class CrashingStore final : public store::ForwardingStore {
 class Server {
  public:
   Server(Scheduler* scheduler, Network* network, Oracle* oracle, SimStats* stats, const SimOptions& options,
-         Prng prng, std::function<void(std::string)> trace);
+         double clock_rate, Prng prng, std::function<void(std::string)> trace);
   ~Server();
 
   void Start();
@@ -56,8 +57,13 @@ class Server {
 
   // Loses everything that was not durable; comes back after `down_for`.
   void Crash(absl::Duration down_for);
+  // The same with its machine: most instances are not told that their connections are gone.
+  void Vanish(absl::Duration down_for);
   // Tells its instances first.
   void Drain(absl::Duration down_for);
+  void Pause();
+  void Resume();
+  bool paused() const { return paused_; }
   // No more faults of its disk.
   void Heal();
   // After each step: what is published, and whether the process can go on at all.
@@ -66,6 +72,10 @@ class Server {
  private:
   void Tick();
   void Pump(const ConnectionPtr& connection);
+  void PumpAll();
+  // Whom the engine has passed by in this tick.
+  void LookForPassedBy();
+  void EndDrain(absl::Duration down_for);
   void Send(const ConnectionPtr& connection, engine::InstanceMessage message);
   void Note(const ConnectionPtr& connection, const domain::MigrationRouting& routing);
 
@@ -82,7 +92,10 @@ class Server {
   std::unique_ptr<CrashingStore> store_;
   std::unique_ptr<engine::Engine> engine_;
   uint64_t incarnation_ = 0;
+  std::map<std::string, int> enrolled_;  // instance id -> process, the newest of each process
   bool healed_ = false;
+  bool paused_ = false;
+  bool tick_due_ = false;  // it would have ticked while it stood still
 };
 
 }  // namespace lockstep::sim

@@ -12,9 +12,13 @@
 namespace lockstep::sim {
 namespace {
 
+constexpr HalfOpen kHalfOpen[] = {HalfOpen::kNo, HalfOpen::kNo, HalfOpen::kAtServer, HalfOpen::kAtClient};
 constexpr absl::Duration kLongestRun = absl::Minutes(10);
 // After healing, everything has to settle within this.
 constexpr absl::Duration kSettling = absl::Seconds(120);
+// Together, what the margin of a lease allows for.
+constexpr double kServerDrift = 0.01;
+constexpr double kInstanceDrift = 0.039;
 
 class World {
  public:
@@ -24,9 +28,10 @@ class World {
     for (const Fault fault : kAllFaults) {
       if (Chance(2)) commons_.options.faults &= ~(uint32_t{1} << static_cast<int>(fault));
     }
-    network_ = std::make_unique<Network>(&commons_.scheduler, commons_.options, Fork());
+    network_ = std::make_unique<Network>(&commons_.scheduler, commons_.options, &commons_.stats, Fork());
+    const double server_rate = commons_.options.Has(Fault::kDrift) ? Drift(kServerDrift) : 1;
     server_ = std::make_unique<Server>(&commons_.scheduler, network_.get(), &commons_.oracle, &commons_.stats,
-                                       commons_.options, Fork(),
+                                       commons_.options, server_rate, Fork(),
                                        [this](std::string line) { commons_.Trace(std::move(line)); });
     network_->Attach(server_.get());
     MakeProcesses();
@@ -73,6 +78,7 @@ class World {
  private:
   Prng Fork() { return Prng(prng_.Next()); }
   bool Fine() const { return commons_.oracle.violation().empty(); }
+  double Drift(double most) { return 1 + (prng_.Unit() * 2 - 1) * most; }
   bool Chance(uint64_t one_in) { return prng_.Below(one_in) == 0; }
   Process& Anyone() { return *processes_[prng_.Below(processes_.size())]; }
 
@@ -87,8 +93,7 @@ class World {
       if (Chance(3)) config.policy = domain::LeasePolicy::kFailWrites;
       if (Chance(4)) config.mirror_mode = MirrorMode::kWriteBehind;
       if (Chance(2)) config.instance_id = absl::StrCat("instance-", i);
-      const double drift = (prng_.Unit() * 2 - 1) * 0.04;
-      if (options.Has(Fault::kDrift)) config.clock_rate = 1 + drift;
+      if (options.Has(Fault::kDrift)) config.clock_rate = Drift(kInstanceDrift);
       if (options.broken == Broken::kSlowLeaseClock && i == 0) {
         config.clock_rate = 0.5;
         config.policy = domain::LeasePolicy::kFailWrites;
@@ -126,7 +131,7 @@ class World {
     if (commons_.healed) return;
     switch (const Fault fault = kAllFaults[prng_.Below(kAllFaults.size())]; fault) {
       case Fault::kBreak:
-        if (commons_.Has(fault)) network_->BreakOne(/*half_open=*/Chance(3));
+        if (commons_.Has(fault)) network_->BreakOne(kHalfOpen[prng_.Below(std::size(kHalfOpen))]);
         break;
       case Fault::kPartition:
         if (commons_.Has(fault)) Partition(static_cast<int>(prng_.Below(processes_.size())), AWhile());
@@ -140,11 +145,14 @@ class World {
         break;
       case Fault::kServerRestart:
         if (!commons_.Has(fault)) break;
-        if (Chance(3)) {
-          server_->Drain(absl::Milliseconds(prng_.Below(3000)));
-        } else {
-          server_->Crash(absl::Milliseconds(prng_.Below(6000)));
-        }
+        RestartServer();
+        break;
+      case Fault::kLeave:
+        if (commons_.Has(fault))
+          Anyone().Shutdown(Chance(3) ? Departure::kForGood : Departure::kMayComeBack, AWhile());
+        break;
+      case Fault::kServerPause:
+        if (commons_.Has(fault)) PauseServerFor(AWhile());
         break;
       case Fault::kSickSide:
         if (commons_.Has(fault)) Sicken(prng_.Below(2));
@@ -153,6 +161,7 @@ class World {
       case Fault::kServerDisk:
       case Fault::kStoreErrors:
       case Fault::kDrift:
+      case Fault::kCorrupt:
         break;  // always there, not at moments
     }
     commons_.scheduler.After(absl::Milliseconds(50 + prng_.Below(trouble_)), [this] { Trouble(); });
@@ -174,6 +183,23 @@ class World {
     commons_.scheduler.After(AWhile(), [&process] { process.Start(); });
   }
 
+  void RestartServer() {
+    switch (prng_.Below(6)) {
+      case 0:
+      case 1:
+        return server_->Drain(absl::Milliseconds(prng_.Below(3000)));
+      case 2:
+        return server_->Vanish(absl::Milliseconds(prng_.Below(6000)));
+      default:
+        return server_->Crash(absl::Milliseconds(prng_.Below(6000)));
+    }
+  }
+
+  void PauseServerFor(absl::Duration duration) {
+    server_->Pause();
+    commons_.scheduler.After(duration, [this] { server_->Resume(); });
+  }
+
   void PauseFor(Process& process) {
     process.Pause();
     commons_.scheduler.After(AWhile(), [&process] { process.Resume(); });
@@ -190,6 +216,8 @@ class World {
     commons_.healed = true;
     operator_->Rest();
     server_->Heal();
+    server_->Resume();
+    network_->Heal();
     commons_.sick[0] = commons_.sick[1] = false;
     for (const auto& process : processes_) {
       network_->SetPartitioned(process->config().index, false);
