@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -297,7 +298,11 @@ class Namespace {
 
 TEST_F(NetworkTest, ALinkGoesDownBetweenTwoNetworkNamespaces) {
   Namespace inside(directory_.path() + "/ip.log");
-  if (!inside.why_not().empty()) GTEST_SKIP() << inside.why_not();
+  if (!inside.why_not().empty()) {
+    // tests/run.sh sets it where namespaces can be made: nothing is skipped unnoticed there.
+    ASSERT_EQ(std::getenv("LOCKSTEP_REQUIRE_NAMESPACES"), nullptr) << inside.why_not();
+    GTEST_SKIP() << inside.why_not();
+  }
   ASSERT_NO_FATAL_FAILURE(Start(inside.host()));
   ASSERT_TRUE(IsOk(api_->Start(kMigration)));
   testing::FleetService service({
