@@ -1,6 +1,6 @@
 // A service's connection to Lockstep: which side to use for a key, decided in process.
 //
-//   auto client = lockstep::ConnectGrpc({.address = "lockstepd:7443"},
+//   auto client = lockstep::ConnectGrpc({.address = "lockstepd:7420"},
 //                                       {.service = "orders", .migrations = {"shop/orders"}});
 //   if (auto ready = (*client)->WaitUntilReady(absl::Now() + absl::Seconds(10)); !ready.ok()) return ready;
 //   MigrationHandle orders = *(*client)->Resolve("shop/orders");

@@ -1,6 +1,6 @@
 // The transport that speaks gRPC to lockstepd.
 //
-//   auto client = lockstep::ConnectGrpc({.address = "lockstepd:7443"},
+//   auto client = lockstep::ConnectGrpc({.address = "lockstepd:7420"},
 //                                       {.service = "orders", .migrations = {"shop/orders"}});
 //
 // Part of lockstep::client; everything else in the SDK builds without gRPC.
