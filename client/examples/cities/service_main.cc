@@ -1,15 +1,16 @@
 // cities_service: one instance of the example's service. `cities_service --help` lists the flags.
 //
-// Stops on SIGTERM or SIGINT and then appends one JSON line to the report file.
+// Stops on SIGTERM or SIGINT. The report file is replaced all the time, so that what a process that is killed
+// had seen is there, up to the last moment before.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <thread>
 
+#include "client/examples/cities/files.h"
 #include "client/examples/cities/service.h"
 #include "core/base/log.h"
 
@@ -19,6 +20,14 @@ using lockstep::domain::LeasePolicy;
 using lockstep::examples::CitiesService;
 using lockstep::examples::MapperVersion;
 using lockstep::examples::ServiceOptions;
+
+constexpr timespec kBetweenReports = {.tv_sec = 0, .tv_nsec = 200'000'000};
+
+void WriteReport(const CitiesService& service, const std::string& path) {
+  if (path.empty()) return;
+  const absl::Status written = lockstep::examples::WriteFile(path, service.Report().ToJson() + "\n");
+  if (!written.ok()) std::fprintf(stderr, "cities_service: %s\n", written.ToString().c_str());
+}
 
 int Run(const ServiceOptions& options, const std::string& report_path) {
   // Blocked before any thread exists, so that only the waiting thread gets them.
@@ -35,14 +44,12 @@ int Run(const ServiceOptions& options, const std::string& report_path) {
   }
   std::atomic<bool> stop{false};
   std::thread waiter([&] {
-    int signal = 0;
-    sigwait(&signals, &signal);
+    while (sigtimedwait(&signals, nullptr, &kBetweenReports) < 0) WriteReport(**service, report_path);
     stop = true;
   });
   const absl::Status ended = (*service)->Run(stop);
   waiter.join();
-  if (!report_path.empty())
-    std::ofstream(report_path, std::ios::app) << (*service)->Report().ToJson() << std::endl;
+  WriteReport(**service, report_path);
   if (!ended.ok()) {
     std::fprintf(stderr, "cities_service: shutdown: %s\n", ended.ToString().c_str());
     return 1;
@@ -98,7 +105,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.0, 5.0))
       ->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
-  app.add_option("--report", report_path, "append a JSON line with what was seen to this file");
+  app.add_option("--report", report_path, "keep this file up to date with what was seen, in JSON");
   CLI11_PARSE(app, argc, argv);
   options.lease_ttl = absl::Seconds(lease_seconds);
   return Run(options, report_path);
