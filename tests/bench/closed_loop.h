@@ -28,6 +28,13 @@ struct LoadResult {
   absl::Status first_error;    // OK: every call was
   std::vector<uint64_t> latencies_ns;
 
+  void Add(const LoadResult& other) {
+    calls += other.calls;
+    calls_in_time += other.calls_in_time;
+    if (first_error.ok()) first_error = other.first_error;
+    latencies_ns.insert(latencies_ns.end(), other.latencies_ns.begin(), other.latencies_ns.end());
+  }
+
   // Sorts the latencies; `q` in [0, 1]; 0 without any.
   uint64_t QuantileNanoseconds(double q) {
     if (latencies_ns.empty()) return 0;
@@ -109,13 +116,7 @@ class ClosedLoop {
       while (running_ > 0) all_done_.Wait(&mutex_);
     }
     LoadResult total;
-    for (const Slot& slot : slots_) {
-      total.calls += slot.result.calls;
-      total.calls_in_time += slot.result.calls_in_time;
-      if (total.first_error.ok()) total.first_error = slot.result.first_error;
-      total.latencies_ns.insert(total.latencies_ns.end(), slot.result.latencies_ns.begin(),
-                                slot.result.latencies_ns.end());
-    }
+    for (const Slot& slot : slots_) total.Add(slot.result);
     return total;
   }
 

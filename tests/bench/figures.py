@@ -6,6 +6,7 @@
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
   figures.py fanout_1000 < FILE FILE: the JSON lines of fanout_load with so many subscribers; also fanout_10000
+  figures.py ingest < FILE      FILE: the JSON lines of durable_load --part ingest; also admin
   figures.py table < FILE       FILE: figures; prints them for people
   figures.py --self-test
 
@@ -109,7 +110,35 @@ def fanout_figures(suffix):
     ]
 
 
+def ingest_figures():
+    limit = ("limit", "calls_per_s")
+    return [
+        Figure("ingest_rate", "batches/s", ("ingest", "calls_per_s"), limit, ">= 0.6"),
+        Figure("ingest_against_echo", "batches/s", ("ingest", "calls_per_s"), ("echo", "calls_per_s")),
+        Figure("ingest_against_rocksdb", "batches/s", ("ingest", "calls_per_s"), ("rocksdb", "calls_per_s")),
+        Figure("ingest_comparisons", "comparisons/s", ("ingest", "comparisons_per_s")),
+        Figure("ingest_p99", "us", ("ingest", "p99_us")),
+        Figure("ingest_server_cpu", "us", ("ingest", "server_cpu_us"), ("echo", "server_cpu_us")),
+        # Of the write-ahead log: one for each commit of the server, which holds many batches.
+        Figure("ingest_log_syncs_per_commit", "per commit", ("ingest", "log_syncs_per_commit"), None, "<= 1"),
+        Figure("ingest_log_syncs", "per batch", ("ingest", "log_syncs_per_call")),
+        Figure("ingest_syncs", "per batch", ("ingest", "syncs_per_call")),
+    ]
+
+
+def admin_figures():
+    return [
+        Figure("admin_update_p50", "us", ("update", "p50_us"), ("limit", "p50_us"), "<= 2"),
+        Figure("admin_update_p99", "us", ("update", "p99_us")),
+        Figure("admin_echo_p50", "us", ("echo", "p50_us")),
+        Figure("admin_synced_write_p50", "us", ("rocksdb", "p50_us")),
+        Figure("admin_syncs", "per update", ("update", "syncs_per_call")),
+    ]
+
+
 PARTS = {
+    "ingest": ingest_figures(),
+    "admin": admin_figures(),
     "decision": decision_figures(),
     "gate": gate_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
@@ -228,6 +257,9 @@ def self_test():
     assert plain["ratio"] is None and plain["pass"] is None and plain["against"] is None, plain
     assert met == evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), "<= 2.1"), rounds), "not reproducible"
     assert list(json_documents('{"a":1}\n {"b":2}\n')) == [{"a": 1}, {"b": 2}]
+    bounded = route_rounds([{"round": 0, "subject": "ingest", "calls_per_s": 7.0},
+                            {"round": 0, "subject": "limit", "calls_per_s": 10.0}])
+    assert evaluate(PARTS["ingest"][0], bounded)["ratio"] == 0.7, bounded
     assert route_rounds([{"config": {}}, {"round": 0, "subject": "a", "x": 3}])[0][("a", "x")] == 3
 
 

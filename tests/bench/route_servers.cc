@@ -22,21 +22,6 @@ constexpr uint32_t kReadWeight = 5000;  // 5 % of keys
 constexpr int kMinPingIntervalMs = 5000;
 constexpr uint64_t kSeed = 1;
 
-absl::Status Serve(grpc::Service* service) {
-  int port = 0;
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(service);
-  builder.SetMaxReceiveMessageSize(4 << 20);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr) return absl::UnavailableError("gRPC: can't listen on loopback");
-  AnnounceAndWait(absl::StrCat(port));
-  server->Shutdown();
-  return absl::OkStatus();
-}
-
 class EchoService final : public v1::RoutingService::CallbackService {
  public:
   explicit EchoService(const v1::RouteResponse& response) : response_(response) {}
@@ -54,6 +39,21 @@ class EchoService final : public v1::RoutingService::CallbackService {
 };
 
 }  // namespace
+
+absl::Status ServeAll(const std::vector<grpc::Service*>& services) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(4 << 20);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) return absl::UnavailableError("gRPC: can't listen on loopback");
+  AnnounceAndWait(absl::StrCat(port));
+  server->Shutdown();
+  return absl::OkStatus();
+}
 
 absl::Status CreateBenchMigration(engine::Registry* registry) {
   engine::MigrationDefinition definition;
@@ -86,14 +86,14 @@ absl::Status ServeRouting() {
   LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(&engine.registry()));
   service::WorkerPool pool(1);
   service::RoutingServiceImpl service(&engine, &pool, SystemClock::Get());
-  const absl::Status served = Serve(&service);
+  const absl::Status served = ServeAll({&service});
   engine.Stop();
   return served;
 }
 
 absl::Status ServeEcho(const v1::RouteResponse& response) {
   EchoService service(response);
-  return Serve(&service);
+  return ServeAll({&service});
 }
 
 }  // namespace lockstep::bench

@@ -2,7 +2,10 @@
 // do.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "lockstep/v1/routing_service.pb.h"
@@ -16,8 +19,10 @@ inline constexpr char kBenchMigration[] = "namespaces/bench/migrations/orders";
 // Creates the migration and takes it to CANARY_READ, over the gate's head: there is no evidence to judge.
 absl::Status CreateBenchMigration(engine::Registry* registry);
 
-// Both print their port, serve until standard input ends, and build their server alike, with lockstepd's
-// settings.
+// All of these print their port, serve until standard input ends, and build their server alike, with
+// lockstepd's settings.
+
+absl::Status ServeAll(const std::vector<grpc::Service*>& services);
 
 // RoutingService on the engine, over a store in memory.
 absl::Status ServeRouting();

@@ -21,10 +21,12 @@ declare -A about=(
   [gate]="the evidence of one metric in one bucket, beside the transcendental calls it can't avoid"
   [fanout_1000]="a publish on its way to 1,000 subscribers, each over a connection of its own"
   [fanout_10000]="the same to 10,000"
+  [ingest]="telemetry made durable, beside a bare echo and RocksDB alone"
+  [admin]="an administrator's write, beside a bare echo and one synced write"
   [route]="unary and batch decisions over gRPC on all cores, beside a bare echo"
   [route_pinned]="the same with client and servers on one core: for CPU time per call"
 )
-all=(decision gate fanout_1000 fanout_10000 route route_pinned)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin)
 
 parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1
 while [ $# -gt 0 ]; do
@@ -42,7 +44,7 @@ done
 case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 
-for program in decision_benchmark fanout_load gate_benchmark route_load; do
+for program in decision_benchmark durable_load fanout_load gate_benchmark route_load; do
   [ -x "$build/tests/bench/$program" ] && continue
   echo "tests/bench/run.sh: no $program in $build; build it first:" \
        "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
@@ -57,6 +59,7 @@ measure() {  # measure PART: what the programs print
         "$program/${1}_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
     fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;
+    ingest|admin) "$program/durable_load" --part "$1" --pairs "$rounds" --seconds "$load_seconds" ;;
     route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
     route_pinned)
       "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" --client-cores 0 --server-cores 0 ;;
