@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numbers>
 
@@ -41,6 +42,20 @@ double Tau(double x) {
   return sum / 3;
 }
 
+// Takes the larger of each two registers. A loop of constant length over memory that does not overlap, so
+// that the compiler makes vector instructions of it: every batch of telemetry merges several sketches.
+void RaiseRegisters(const uint8_t* __restrict from, uint8_t* __restrict into) {
+  for (size_t i = 0; i < DistinctSketch::kRegisters; ++i) into[i] = into[i] < from[i] ? from[i] : into[i];
+}
+
+uint8_t LargestRegister(const uint8_t* registers) {
+  uint8_t largest = 0;
+  for (size_t i = 0; i < DistinctSketch::kRegisters; ++i) {
+    largest = largest < registers[i] ? registers[i] : largest;
+  }
+  return largest;
+}
+
 }  // namespace
 
 void DistinctSketch::Add(uint64_t hash) {
@@ -52,12 +67,12 @@ void DistinctSketch::Add(uint64_t hash) {
 }
 
 void DistinctSketch::Merge(const DistinctSketch& other) {
-  if (other.empty()) return;
+  if (other.empty() || this == &other) return;
   if (empty()) {
     registers_ = other.registers_;
     return;
   }
-  for (size_t i = 0; i < kRegisters; ++i) registers_[i] = std::max(registers_[i], other.registers_[i]);
+  RaiseRegisters(other.registers_.data(), registers_.data());
 }
 
 double DistinctSketch::LowerBound() const {
@@ -71,7 +86,16 @@ double DistinctSketch::LowerBound() const {
 }
 
 size_t DistinctSketch::hit_registers() const {
-  return registers_.size() - static_cast<size_t>(std::count(registers_.begin(), registers_.end(), 0));
+  if (empty()) return 0;
+  // Of 8 registers at a time those that are not 0 get their highest bit set.
+  constexpr uint64_t kLowBits = 0x7f7f7f7f7f7f7f7f;
+  size_t hit = 0;
+  for (size_t i = 0; i < kRegisters; i += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, registers_.data() + i, sizeof(word));
+    hit += static_cast<size_t>(std::popcount((((word & kLowBits) + kLowBits) | word) & ~kLowBits));
+  }
+  return hit;
 }
 
 // Ertl 2017, algorithm 6: alpha m^2 / (m sigma(C_0 / m) + sum over k of C_k 2^-k + m tau(1 - C_max / m) 2^-q)
@@ -95,15 +119,14 @@ absl::StatusOr<DistinctSketch> DistinctSketch::FromRegisters(absl::Span<const ui
     return absl::InvalidArgumentError(
         absl::StrCat("distinct sketch: ", registers.size(), " registers; send none or ", kRegisters));
   }
-  bool hit = false;
-  for (size_t i = 0; i < kRegisters; ++i) {
-    if (registers[i] > kMaxRank) {
-      return absl::InvalidArgumentError(absl::StrCat("distinct sketch: register ", i, " is ", registers[i],
-                                                     "; the largest value is ", kMaxRank));
-    }
-    hit = hit || registers[i] != 0;
+  const uint8_t largest = LargestRegister(registers.data());
+  if (largest > kMaxRank) {
+    const auto wrong =
+        std::find_if(registers.begin(), registers.end(), [](uint8_t r) { return r > kMaxRank; });
+    return absl::InvalidArgumentError(absl::StrCat("distinct sketch: register ", wrong - registers.begin(),
+                                                   " is ", *wrong, "; the largest value is ", kMaxRank));
   }
-  if (hit) sketch.registers_.assign(registers.begin(), registers.end());
+  if (largest > 0) sketch.registers_.assign(registers.begin(), registers.end());
   return sketch;
 }
 

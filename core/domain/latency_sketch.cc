@@ -111,21 +111,24 @@ absl::StatusOr<LatencySketch> LatencySketch::FromNonZero(
   LatencySketch sketch;
   for (size_t i = 0; i < counts.size(); ++i) {
     const auto [index, count] = counts[i];
-    const std::string where = absl::StrCat("latency sketch: entry ", i, ": ");
+    // Put together for a failure only: every batch of telemetry has some hundred entries.
+    const auto where = [i] { return absl::StrCat("latency sketch: entry ", i, ": "); };
     if (index >= kBucketCount) {
       return absl::InvalidArgumentError(
-          absl::StrCat(where, "bucket ", index, " does not exist; buckets are 0 to ", kBucketCount - 1));
+          absl::StrCat(where(), "bucket ", index, " does not exist; buckets are 0 to ", kBucketCount - 1));
     }
     if (i > 0 && index <= counts[i - 1].first) {
-      return absl::InvalidArgumentError(absl::StrCat(where, "bucket ", index, " comes after bucket ",
+      return absl::InvalidArgumentError(absl::StrCat(where(), "bucket ", index, " comes after bucket ",
                                                      counts[i - 1].first,
                                                      "; send each bucket once, by rising index"));
     }
     if (count == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(where, "bucket ", index, " has a count of 0; leave empty buckets out"));
+          absl::StrCat(where(), "bucket ", index, " has a count of 0; leave empty buckets out"));
     }
-    LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat(where, "durations"), sketch.total_, count));
+    if (count > kMaxCount - sketch.total_) {
+      return CheckSum(absl::StrCat(where(), "durations"), sketch.total_, count);
+    }
     sketch.RecordBucket(index, count);
   }
   return sketch;

@@ -232,8 +232,9 @@ absl::Status WindowStats::Merge(const WindowStats& other) {
     LOCKSTEP_RETURN_IF_ERROR(CheckSum(counters[i].name, *counters[i].value, *other_counters[i].value));
   }
   for (size_t i = 0; i < kArmCount; ++i) {
-    LOCKSTEP_RETURN_IF_ERROR(CheckSum(absl::StrCat(ArmName(static_cast<Arm>(i)), " arm: latencies"),
-                                      arms[i].latency.count(), other.arms[i].latency.count()));
+    const uint64_t count = arms[i].latency.count(), other_count = other.arms[i].latency.count();
+    if (count <= kMaxCount && other_count <= kMaxCount - count) continue;
+    return CheckSum(absl::StrCat(ArmName(static_cast<Arm>(i)), " arm: latencies"), count, other_count);
   }
   LOCKSTEP_RETURN_IF_ERROR(CheckSubjectSums(*this, other));
   if (!other.fields_.empty()) {

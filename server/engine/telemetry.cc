@@ -1,6 +1,7 @@
 #include "server/engine/telemetry.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -16,6 +17,9 @@ namespace {
 
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(500);
 constexpr size_t kRemovalsPerCommit = 10000;
+// The next commit waits for more batches for at most this part of what the last one took.
+constexpr int64_t kPatienceDivisor = 4;
+constexpr absl::Duration kMaxPatience = absl::Milliseconds(2);
 
 absl::Status Stopping() { return absl::UnavailableError("the server is stopping: send the batch again"); }
 
@@ -124,23 +128,45 @@ void Telemetry::Report(domain::TelemetryBatch batch, Done done) {
            .precondition_violations = {}});
     } else {
       queue_.push_back({std::move(batch), std::move(done)});
-      wake_.Signal();
+      if (queue_.size() >= wanted_) wake_.Signal();
     }
   }
   if (!refused.ok()) done(refused);
 }
 
+// A commit takes milliseconds, whatever it holds, and whoever was answered by one tends to send the next
+// batch at once. So the next commit waits for as many batches as were there during the last one, though not
+// for long: else those that have just been answered and those that waited meanwhile would take turns for
+// ever, in commits of half the size.
 void Telemetry::FlushLoop() {
+  size_t expected = 1;
+  absl::Duration patience;
   while (true) {
     std::vector<Queued> batches;
     {
       MutexLock lock(&mutex_);
       while (queue_.empty() && !stopping_) wake_.Wait(&mutex_);
       if (queue_.empty()) return;
+      if (patience > absl::ZeroDuration()) AwaitQueued(expected, patience);
       batches.swap(queue_);
     }
+    const size_t taken = batches.size();
+    const absl::Duration before = clock_->SinceBoot();
     Flush(std::move(batches));
+    patience = std::min((clock_->SinceBoot() - before) / kPatienceDivisor, kMaxPatience);
+    MutexLock lock(&mutex_);
+    expected = taken + queue_.size();
   }
+}
+
+void Telemetry::AwaitQueued(size_t count, absl::Duration patience) {
+  wanted_ = count;
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(patience);
+  while (queue_.size() < count && !stopping_) {
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= left.zero() || !wake_.WaitFor(&mutex_, left)) break;
+  }
+  wanted_ = 1;
 }
 
 absl::Status Telemetry::health() const {

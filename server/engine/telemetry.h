@@ -173,6 +173,8 @@ class Telemetry {
                            absl::FunctionRef<void(const domain::WindowRecord&)> visit) const;
 
   void FlushLoop();
+  // Returns when `count` batches are queued, after `patience`, or when stopping.
+  void AwaitQueued(size_t count, absl::Duration patience) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Flush(std::vector<Queued> batches);
   using Results = std::vector<absl::StatusOr<TelemetryReceipt>>;
   // Counts `batches` in one commit and returns what became of each.
@@ -207,6 +209,8 @@ class Telemetry {
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Queued> queue_ ABSL_GUARDED_BY(mutex_);
+  // The flusher is woken when so many are queued.
+  size_t wanted_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   std::map<SessionKey, domain::TelemetryCursor> cursors_ ABSL_GUARDED_BY(mutex_);
   std::map<GenerationKey, GenerationState> generations_ ABSL_GUARDED_BY(mutex_);
