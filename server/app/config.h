@@ -20,8 +20,9 @@ struct Config {
   StoreKind store = StoreKind::kRocksDb;
   std::string data_dir = "lockstep-data";  // created when missing
   absl::Duration gate_interval = absl::Seconds(1);
-  absl::Duration drain_timeout = absl::Seconds(10);    // SIGTERM to closing what is still open
-  absl::Duration remote_valid_for = absl::Seconds(5);  // how long a unary decision may be acted on
+  absl::Duration evidence_retention = absl::Hours(168);  // how long buckets of telemetry are kept
+  absl::Duration drain_timeout = absl::Seconds(10);      // SIGTERM to closing what is still open
+  absl::Duration remote_valid_for = absl::Seconds(5);    // how long a unary decision may be acted on
   int max_enrolments_per_second = 2000;  // more instances at once are told to come a little later
   absl::Duration max_stream_age = absl::Minutes(30);  // older streams are asked to reconnect
   bool restored_from_backup = false;                  // a new store epoch begins

@@ -56,6 +56,7 @@ engine::EngineOptions EngineOptionsOf(const Config& config) {
   engine::EngineOptions options;
   options.registry.remote_decision_validity = config.remote_valid_for;
   options.registry.new_store_epoch = config.restored_from_backup;
+  options.evidence.keep = config.evidence_retention;
   return options;
 }
 

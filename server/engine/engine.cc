@@ -14,7 +14,8 @@ Engine::Engine(store::Store* store, const store::RecordCodec* codec, const Clock
       instances_(&store_, codec, clock),
       registry_(&store_, codec, clock, seed, &instances_, &hub_, options.registry),
       telemetry_(&store_, codec, clock, &registry_, options.telemetry),
-      gate_(clock, &registry_, &telemetry_, &instances_) {}
+      retention_(&store_, clock, &registry_, options.evidence),
+      gate_(clock, &registry_, &telemetry_, &instances_, &retention_) {}
 
 Engine::~Engine() { Stop(); }
 
@@ -22,6 +23,7 @@ absl::Status Engine::Start() {
   LOCKSTEP_RETURN_IF_ERROR(instances_.Recover());
   LOCKSTEP_RETURN_IF_ERROR(registry_.Recover());
   LOCKSTEP_RETURN_IF_ERROR(telemetry_.Recover());
+  LOCKSTEP_RETURN_IF_ERROR(retention_.Recover());
   telemetry_.Start();
   return absl::OkStatus();
 }
@@ -37,6 +39,7 @@ absl::Status Engine::Tick() {
   absl::Status first = gate_.Tick();
   first.Update(registry_.PublishAllPossible());
   first.Update(instances_.Flush());
+  first.Update(retention_.Tick());
   return first;
 }
 

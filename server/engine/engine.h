@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/clock.h"
 #include "server/engine/duration_histogram.h"
+#include "server/engine/evidence_retention.h"
 #include "server/engine/gate_loop.h"
 #include "server/engine/instance_table.h"
 #include "server/engine/measured_store.h"
@@ -31,6 +32,7 @@ namespace lockstep::engine {
 struct EngineOptions {
   Registry::Options registry;
   Telemetry::Options telemetry;
+  EvidenceRetention::Options evidence;
 };
 
 // One migration in numbers, for /metrics.
@@ -79,7 +81,7 @@ class Engine {
   void Stop();
 
   // Once a second: leases, the gate, publishes that waited for something to expire, holds that took too long,
-  // acknowledgements to disk.
+  // acknowledgements to disk, evidence that is too old to be kept.
   absl::Status Tick();
 
   // OK, or why the process has to be restarted: a commit's outcome is unknown. For readiness.
@@ -105,6 +107,7 @@ class Engine {
   SnapshotHub& hub() { return hub_; }
   Telemetry& telemetry() { return telemetry_; }
   GateLoop& gate() { return gate_; }
+  const EvidenceRetention& retention() const { return retention_; }
 
  private:
   const Clock* const clock_;
@@ -113,6 +116,7 @@ class Engine {
   SnapshotHub hub_;
   Registry registry_;
   Telemetry telemetry_;
+  EvidenceRetention retention_;
   GateLoop gate_;
   DurationHistogram rollback_propagation_;
 };

@@ -9,10 +9,12 @@
 
 namespace lockstep::engine {
 
-EvidenceExport::EvidenceExport(const Registry* registry, const Telemetry* telemetry, GateSubject subject,
+EvidenceExport::EvidenceExport(const Registry* registry, const Telemetry* telemetry,
+                               const EvidenceRetention* retention, GateSubject subject,
                                absl::Time closed_before)
     : registry_(registry),
       telemetry_(telemetry),
+      retention_(retention),
       subject_(std::move(subject)),
       closed_before_(closed_before),
       position_(subject_.timeline.begin()) {}
@@ -50,6 +52,7 @@ absl::StatusOr<std::vector<domain::EvidenceLine>> EvidenceExport::Next(size_t li
     return absl::AbortedError(
         absl::StrCat(migration.name, " was deleted while its evidence was being exported"));
   }
+  LOCKSTEP_RETURN_IF_ERROR(retention_->CheckKept(subject_));
   return lines;
 }
 

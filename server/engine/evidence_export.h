@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/domain/rehearsal.h"
+#include "server/engine/evidence_retention.h"
 #include "server/engine/migration_history.h"
 #include "server/engine/registry.h"
 #include "server/engine/telemetry.h"
@@ -17,13 +18,13 @@ namespace lockstep::engine {
 // The log ends with the buckets that were closed when it was opened. Thread-compatible.
 class EvidenceExport {
  public:
-  // Owns neither argument; `subject` has evidence, and all buckets before `closed_before` are closed.
-  EvidenceExport(const Registry* registry, const Telemetry* telemetry, GateSubject subject,
-                 absl::Time closed_before);
+  // Owns none of the arguments; `subject` has evidence, and all buckets before `closed_before` are closed.
+  EvidenceExport(const Registry* registry, const Telemetry* telemetry, const EvidenceRetention* retention,
+                 GateSubject subject, absl::Time closed_before);
 
   // The next lines: the header first, then steps and buckets in the order of time, with at most `limit` > 0
   // buckets. Empty at the end. ABORTED when the migration was deleted meanwhile, so that no part is taken for
-  // the whole.
+  // the whole; FAILED_PRECONDITION (EVIDENCE_EXPIRED) when it began anew and its buckets are no longer kept.
   absl::StatusOr<std::vector<domain::EvidenceLine>> Next(size_t limit);
 
  private:
@@ -32,6 +33,7 @@ class EvidenceExport {
 
   const Registry* const registry_;
   const Telemetry* const telemetry_;
+  const EvidenceRetention* const retention_;
   const GateSubject subject_;
   const absl::Time closed_before_;
   bool header_told_ = false;

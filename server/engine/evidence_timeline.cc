@@ -12,7 +12,9 @@ bool Ends(const domain::DecisionRecord& record) {
 }
 
 bool Restarts(const domain::DecisionRecord& record) {
-  if (record.action == kActionUpdatePlan || record.action == kActionUpdateContract) return true;
+  for (const absl::string_view reset : {kActionUpdatePlan, kActionUpdateContract, kActionRenewEvidence}) {
+    if (record.action == reset) return true;
+  }
   // A breach that somebody decided to go on after.
   return record.action == domain::CommandName(domain::CommandKind::kResume) && record.evidence.has_value() &&
          record.evidence->verdict == domain::Verdict::kRollBack;
@@ -21,8 +23,8 @@ bool Restarts(const domain::DecisionRecord& record) {
 }  // namespace
 
 bool BeginsStep(absl::string_view action) {
-  for (const absl::string_view other : {kActionUpdate, kActionUpdatePlan, kActionUpdateContract, kActionSlice,
-                                        kActionRelease, kActionDrill}) {
+  for (const absl::string_view other : {kActionUpdate, kActionUpdatePlan, kActionUpdateContract,
+                                        kActionRenewEvidence, kActionSlice, kActionRelease, kActionDrill}) {
     if (action == other) return false;
   }
   return true;

@@ -1,10 +1,10 @@
 // Which stretch of time is evidence for which step, derived from a migration's decision records alone, so
 // that a restarted server goes on with the same evidence.
 //
-// A reset (start, edit of the plan or of the contract, going on after a rollback or after a breach) starts
-// evidence anew; a rollback or an abort ends it; every other publish adds a segment, whose evidence carries
-// over what docs/gate.md lets it carry over. That is what domain::Transition::restart_evidence says, read off
-// the records.
+// A reset (start, edit of the plan or of the contract, going on after a rollback or after a breach, evidence
+// that is too old to be kept) starts evidence anew; a rollback or an abort ends it; every other publish adds
+// a segment, whose evidence carries over what docs/gate.md lets it carry over. That is what
+// domain::Transition::restart_evidence says, read off the records.
 //
 // Each start anew within a generation halves the error probabilities (domain::EvidenceEpoch), so that looking
 // again after every edit or rollback costs no more than was promised for the whole. A new generation, from
@@ -33,6 +33,9 @@ struct EvidenceSegment {
 inline constexpr char kActionUpdate[] = "update";
 inline constexpr char kActionUpdatePlan[] = "update_plan";
 inline constexpr char kActionUpdateContract[] = "update_contract";
+
+// Action of the decision record by which evidence begins anew that has grown older than it is kept.
+inline constexpr char kActionRenewEvidence[] = "renew_evidence";
 
 // Actions of decision records for what the fence publishes: a goal that is reached, a hop on the way, the end
 // of a hold that took too long. And a drill.

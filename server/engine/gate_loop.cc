@@ -66,8 +66,12 @@ bool StepIsOverdue(const GateSubject& subject, absl::Duration deadline_age) {
 }  // namespace
 
 GateLoop::GateLoop(const Clock* clock, Registry* registry, Telemetry* telemetry,
-                   const InstanceTable* instances)
-    : clock_(clock), registry_(registry), telemetry_(telemetry), instances_(instances) {}
+                   const InstanceTable* instances, const EvidenceRetention* retention)
+    : clock_(clock),
+      registry_(registry),
+      telemetry_(telemetry),
+      instances_(instances),
+      retention_(retention) {}
 
 absl::Status GateLoop::Tick() {
   MutexLock lock(&mutex_);
@@ -191,6 +195,7 @@ absl::StatusOr<GateExplanation> GateLoop::Explain(const std::string& name,
   EvidenceFeed feed(subject);
   LOCKSTEP_RETURN_IF_ERROR(feed.FeedUntil(*telemetry_, subject, closed_before));
   LOCKSTEP_ASSIGN_OR_RETURN(domain::EvaluationContext context, ContextOf(subject, feed, explanation.time));
+  LOCKSTEP_RETURN_IF_ERROR(retention_->CheckKept(subject));
   std::move(instance_guards.begin(), instance_guards.end(), std::back_inserter(context.open_guards));
   explanation.result = feed.AtNewestStep(subject).Evaluate(context);
   explanation.step = subject.timeline.segments().back().step;
@@ -202,7 +207,8 @@ absl::StatusOr<std::unique_ptr<EvidenceExport>> GateLoop::Export(const std::stri
   if (!HasEvidence(subject)) return NoEvidence(subject);
   const absl::Time now = clock_->Now();
   const absl::Time closed_before = ClosedBefore(now, now);
-  return std::make_unique<EvidenceExport>(registry_, telemetry_, std::move(subject), closed_before);
+  return std::make_unique<EvidenceExport>(registry_, telemetry_, retention_, std::move(subject),
+                                          closed_before);
 }
 
 GateCounters GateLoop::counters() const {

@@ -19,6 +19,7 @@
 #include "core/domain/gate.h"
 #include "server/engine/evidence_export.h"
 #include "server/engine/evidence_feed.h"
+#include "server/engine/evidence_retention.h"
 #include "server/engine/gate_guards.h"
 #include "server/engine/instance_table.h"
 #include "server/engine/registry.h"
@@ -44,7 +45,8 @@ struct GateExplanation {
 class GateLoop {
  public:
   // Owns none of the arguments.
-  GateLoop(const Clock* clock, Registry* registry, Telemetry* telemetry, const InstanceTable* instances);
+  GateLoop(const Clock* clock, Registry* registry, Telemetry* telemetry, const InstanceTable* instances,
+           const EvidenceRetention* retention);
   GateLoop(const GateLoop&) = delete;
   GateLoop& operator=(const GateLoop&) = delete;
 
@@ -60,8 +62,9 @@ class GateLoop {
   // has kept its guards).
   //
   // NOT_FOUND without such a migration; INVALID_ARGUMENT for a time to come; FAILED_PRECONDITION
-  // (EVIDENCE_NONE) while nothing is evidence: at OFF, after a rollback, before it existed. Reads all of the
-  // evidence: slow for a long one.
+  // (EVIDENCE_NONE) while nothing is evidence: at OFF, after a rollback, before it existed; or
+  // (EVIDENCE_EXPIRED) when buckets that it would take are no longer kept. Reads all of the evidence: slow
+  // for a long one.
   absl::StatusOr<GateExplanation> Explain(const std::string& name, std::optional<absl::Time> time) const;
 
   // The present evidence, to be read piece by piece. Errors as Explain.
@@ -100,6 +103,7 @@ class GateLoop {
   Registry* const registry_;
   Telemetry* const telemetry_;
   const InstanceTable* const instances_;
+  const EvidenceRetention* const retention_;
 
   mutable Mutex mutex_;  // before every other lock of the engine
   std::map<std::string, Watched> watched_ ABSL_GUARDED_BY(mutex_);

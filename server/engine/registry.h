@@ -175,6 +175,10 @@ class Registry {
   absl::StatusOr<bool> ApplyVerdict(absl::string_view name, uint64_t version,
                                     const domain::GateResult& result, absl::Time time);
 
+  // Evidence that began before `begun_before` begins anew, by a decision record with this reason; routing
+  // stays as it is. Does nothing to evidence that began later, or to a migration that is gone.
+  absl::Status RenewEvidence(absl::string_view name, absl::Time begun_before, const std::string& reason);
+
   // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
   absl::Status PublishIfPossible(absl::string_view name);
   // The same for all, since remote decisions and leases end without anybody saying so; and releases the holds

@@ -393,4 +393,23 @@ absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t ver
   return changed;
 }
 
+absl::Status Registry::RenewEvidence(absl::string_view name, absl::Time begun_before,
+                                     const std::string& reason) {
+  WakeList wake;
+  const auto run = [&]() -> absl::Status {
+    MutexLock lock(&mutex_);
+    LOCKSTEP_RETURN_IF_ERROR(health());
+    const absl::StatusOr<EntryPtr> before = FindEntry(name);
+    if (!before.ok() || (*before)->timeline.begin() >= begun_before) return absl::OkStatus();
+    Change change = ChangeFrom(*before, kGatePrincipal);
+    change.action = kActionRenewEvidence;
+    change.reason = reason;
+    change.after.notified_checks.clear();
+    return Apply(std::move(change), false, &wake).status();
+  };
+  const absl::Status status = run();
+  wake.WakeAll();
+  return status;
+}
+
 }  // namespace lockstep::engine

@@ -53,6 +53,7 @@ TEST_F(ConfigTest, DefaultsAreForOneMachine) {
   EXPECT_EQ(config.http_port, 7421);
   EXPECT_EQ(config.store, StoreKind::kRocksDb);
   EXPECT_EQ(config.gate_interval, absl::Seconds(1));
+  EXPECT_EQ(config.evidence_retention, absl::Hours(168));
   EXPECT_EQ(config.drain_timeout, absl::Seconds(10));
   EXPECT_EQ(config.remote_valid_for, absl::Seconds(5));
   EXPECT_EQ(config.log_level, LogLevel::kInfo);
@@ -73,6 +74,7 @@ std::vector<Option> Options() {
       {"store", "memory", [](const Config& c) { return c.store == StoreKind::kMemory; }},
       {"data-dir", "/tmp/x", [](const Config& c) { return c.data_dir == "/tmp/x"; }},
       {"gate-interval", "250ms", [](const Config& c) { return c.gate_interval == absl::Milliseconds(250); }},
+      {"evidence-retention", "36h", [](const Config& c) { return c.evidence_retention == absl::Hours(36); }},
       {"drain-timeout", "1m30s", [](const Config& c) { return c.drain_timeout == absl::Seconds(90); }},
       {"remote-valid-for", "2s", [](const Config& c) { return c.remote_valid_for == absl::Seconds(2); }},
       {"log-level", "warning", [](const Config& c) { return c.log_level == LogLevel::kWarning; }},
@@ -137,6 +139,9 @@ TEST_F(ConfigTest, ErrorsNameWhatIsWrongAndWhatItShouldBe) {
       {{"--gate-interval", "soon"}, {"--gate-interval", "'soon'", "500ms"}},
       {{"--gate-interval", "0s"}, {"--gate-interval", "'0s'"}},
       {{"--gate-interval", "-1s"}, {"--gate-interval", "'-1s'"}},
+      {{"--evidence-retention", "5m"}, {"--evidence-retention", "'5m'", "1h", "8760h"}},
+      {{"--evidence-retention", "9000h"}, {"--evidence-retention", "'9000h'"}},
+      {{"--evidence-retention", "always"}, {"--evidence-retention", "'always'", "168h"}},
       {{"--drain-timeout", "25h"}, {"--drain-timeout", "'25h'"}},
       {{"--listen", "7420"}, {"--listen", "'7420'", "host:port"}},
       {{"--listen", ":7420"}, {"--listen", "':7420'"}},

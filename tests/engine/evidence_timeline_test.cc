@@ -34,9 +34,10 @@ TEST(EvidenceTimeline, FollowsTheRecords) {
       {"weight", "set-weight", RunState::kPaused, 1, 5, 6, false, 2, false, 1},
       {"resume after a breach", "resume", RunState::kRunning, 1, 6, 6, true, 1, true, 2},
       {"plan", "update_plan", RunState::kRunning, 1, 6, 6, false, 1, true, 3},
-      {"rollback", "rollback", RunState::kRolledBack, 0, 6, 7, true, 0, true, 3},
-      {"resume after it", "resume", RunState::kRunning, 0, 7, 7, false, 1, true, 4},
-      {"abort", "abort", RunState::kDraft, -1, 7, 8, false, 0, true, 4},
+      {"too old", "renew_evidence", RunState::kRunning, 1, 6, 6, false, 1, true, 4},
+      {"rollback", "rollback", RunState::kRolledBack, 0, 6, 7, true, 0, true, 4},
+      {"resume after it", "resume", RunState::kRunning, 0, 7, 7, false, 1, true, 5},
+      {"abort", "abort", RunState::kDraft, -1, 7, 8, false, 0, true, 5},
       {"start again", "start", RunState::kRunning, 0, 8, 9, false, 1, true, 0, 2},
       {"plan again", "update_plan", RunState::kRunning, 0, 9, 9, false, 1, true, 1, 2},
   };
