@@ -10,12 +10,12 @@
 #include "core/base/error_info.h"
 #include "core/base/status_macros.h"
 #include "server/engine/telemetry_keys.h"
+#include "server/engine/telemetry_memory.h"
 
 // Recovery, the queue and everything for readers. How a batch is counted is in telemetry_flush.cc.
 namespace lockstep::engine {
 namespace {
 
-constexpr absl::Duration kRetryAfter = absl::Milliseconds(500);
 constexpr size_t kRemovalsPerCommit = 10000;
 // The next commit waits for more batches for at most this part of what the last one took.
 constexpr int64_t kPatienceDivisor = 4;
@@ -110,6 +110,7 @@ void Telemetry::Stop() {
 }
 
 void Telemetry::Report(domain::TelemetryBatch batch, Done done) {
+  const size_t bytes = MemoryOf(batch);
   absl::Status refused;
   {
     MutexLock lock(&mutex_);
@@ -117,7 +118,8 @@ void Telemetry::Report(domain::TelemetryBatch batch, Done done) {
       refused = health_;
     } else if (stopping_ || !running_) {
       refused = Stopping();
-    } else if (queue_.size() >= options_.max_queued_batches) {
+    } else if (!HasRoomFor(bytes)) {
+      ++counters_.refused_batches;
       refused = WithErrorInfo(
           absl::ResourceExhaustedError(absl::StrCat(queue_.size(),
                                                     " telemetry batches are waiting for the disk: "
@@ -127,11 +129,17 @@ void Telemetry::Report(domain::TelemetryBatch batch, Done done) {
            .field_violations = {},
            .precondition_violations = {}});
     } else {
-      queue_.push_back({std::move(batch), std::move(done)});
+      queue_.push_back({std::move(batch), std::move(done), bytes});
+      queued_bytes_ += bytes;
       if (queue_.size() >= wanted_) wake_.Signal();
     }
   }
   if (!refused.ok()) done(refused);
+}
+
+bool Telemetry::HasRoomFor(size_t bytes) const {
+  if (queue_.empty()) return options_.max_queued_batches > 0;
+  return queue_.size() < options_.max_queued_batches && queued_bytes_ + bytes <= options_.max_queued_bytes;
 }
 
 // A commit takes milliseconds, whatever it holds, and whoever was answered by one tends to send the next
@@ -149,6 +157,7 @@ void Telemetry::FlushLoop() {
       if (queue_.empty()) return;
       if (patience > absl::ZeroDuration()) AwaitQueued(expected, patience);
       batches.swap(queue_);
+      queued_bytes_ = 0;
     }
     const size_t taken = batches.size();
     const absl::Duration before = clock_->SinceBoot();

@@ -56,6 +56,8 @@ inline constexpr absl::Duration kSessionRetention = absl::Hours(7 * 24);
 struct TelemetryReceipt {
   bool duplicate = false;     // it had been counted before
   uint32_t stale_deltas = 0;  // acknowledged, not counted: of an older generation
+  // The queue is more than half full: send the next batch after this long.
+  std::optional<absl::Duration> retry_after = std::nullopt;
 };
 
 // What a generation has still to do, for level metrics.
@@ -73,13 +75,17 @@ struct TelemetryCounters {
   uint64_t samples_stored = 0;
   uint64_t samples_dropped = 0;  // by the server: too many fingerprints
   uint64_t queued_batches = 0;   // now
+  uint64_t refused_batches = 0;  // the queue was full
 };
 
 // Thread-safe. Lock order: no lock of the registry is taken while mutex_ is held.
 class Telemetry {
  public:
   struct Options {
+    // What may wait; as much again may be on its way to the disk. More is told to come a little later. A
+    // batch that is larger than all of it is taken when nothing else waits.
     size_t max_queued_batches = 1000;
+    size_t max_queued_bytes = 128 << 20;  // as MemoryOf estimates it
   };
   using Done = std::function<void(absl::StatusOr<TelemetryReceipt>)>;
 
@@ -148,6 +154,7 @@ class Telemetry {
   struct Queued {
     domain::TelemetryBatch batch;
     Done done;
+    size_t bytes = 0;
   };
   using SessionKey = std::pair<std::string, uint64_t>;  // instance, session
   struct GenerationState {
@@ -172,10 +179,13 @@ class Telemetry {
   absl::Status ScanBuckets(absl::string_view migration, uint64_t generation, absl::Time from, absl::Time to,
                            absl::FunctionRef<void(const domain::WindowRecord&)> visit) const;
 
+  bool HasRoomFor(size_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FlushLoop();
   // Returns when `count` batches are queued, after `patience`, or when stopping.
   void AwaitQueued(size_t count, absl::Duration patience) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Flush(std::vector<Queued> batches);
+  // Whether the queue is more than half full.
+  bool IsCrowded() const;
   using Results = std::vector<absl::StatusOr<TelemetryReceipt>>;
   // Counts `batches` in one commit and returns what became of each.
   Results CommitBatches(absl::Span<const Queued> batches);
@@ -209,6 +219,7 @@ class Telemetry {
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Queued> queue_ ABSL_GUARDED_BY(mutex_);
+  size_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // The flusher is woken when so many are queued.
   size_t wanted_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::Status health_ ABSL_GUARDED_BY(mutex_);

@@ -97,9 +97,19 @@ void Telemetry::Flush(std::vector<Queued> batches) {
   for (size_t begin = 0; begin < batches.size(); begin += kBatchesPerCommit) {
     const size_t count = std::min(kBatchesPerCommit, batches.size() - begin);
     const absl::Span<const Queued> chunk = absl::MakeConstSpan(batches).subspan(begin, count);
-    const Results results = CommitBatches(chunk);
+    Results results = CommitBatches(chunk);
+    if (IsCrowded()) {
+      for (absl::StatusOr<TelemetryReceipt>& result : results) {
+        if (result.ok()) result->retry_after = kRetryAfter;
+      }
+    }
     for (size_t i = 0; i < count; ++i) chunk[i].done(results[i]);
   }
+}
+
+bool Telemetry::IsCrowded() const {
+  MutexLock lock(&mutex_);
+  return 2 * queue_.size() > options_.max_queued_batches || 2 * queued_bytes_ > options_.max_queued_bytes;
 }
 
 Telemetry::Results Telemetry::CommitBatches(absl::Span<const Queued> batches) {

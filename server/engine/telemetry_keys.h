@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "core/domain/bucketing.h"
 #include "server/store/tables.h"
 
@@ -16,6 +17,9 @@ namespace lockstep::engine {
 
 // The bucket of the table windows that holds the total of a generation: no count is of 1970.
 inline constexpr int64_t kTotalBucketSeconds = 0;
+
+// How long to wait before sending to a queue that is full, or about to be.
+inline constexpr absl::Duration kRetryAfter = absl::Milliseconds(500);
 
 // The row of a session: "{instance}/{session}". Instance ids contain no '/'.
 inline std::string SessionRowKey(absl::string_view instance, uint64_t session) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/wire/telemetry.h"
+#include "core/wire/timestamps.h"
 #include "server/service/call.h"
 
 namespace lockstep::service {
@@ -21,6 +22,9 @@ grpc::ServerUnaryReactor* TelemetryServiceImpl::ReportComparisons(grpc::Callback
                                 if (receipt.ok()) {
                                   response->set_duplicate(receipt->duplicate);
                                   response->set_stale_deltas(receipt->stale_deltas);
+                                  if (receipt->retry_after) {
+                                    *response->mutable_retry_after() = wire::ToProto(*receipt->retry_after);
+                                  }
                                 }
                                 reactor->Finish(ToGrpcStatus(receipt.status()));
                               });

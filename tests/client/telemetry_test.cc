@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "client/sdk/src/reporter.h"
+#include "core/base/error_info.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lockstep/internal/digest.h"
@@ -59,6 +60,21 @@ TEST(ReporterTest, RepeatsABatchUntilItIsAcknowledged) {
   reporter.Add({DeltaOf(kFullName, 1, 1, 1)});
   EXPECT_EQ(reporter.NextToSend(absl::Seconds(24)), nullptr) << "asked to slow down";
   EXPECT_NE(reporter.NextToSend(absl::Seconds(25)), nullptr);
+}
+
+TEST(ReporterTest, WaitsAsLongAsAnOverloadedServerAsks) {
+  Reporter reporter({.instance_id = "i-1"}, 1);
+  reporter.Add({DeltaOf(kFullName, 1, 0, 3)});
+  ASSERT_NE(reporter.NextToSend(absl::Seconds(1)), nullptr);
+  reporter.OnReply(
+      WithErrorInfo(absl::ResourceExhaustedError("full"), {.reason = "QUEUE_FULL",
+                                                           .metadata = {{"retry_after_ms", "4000"}},
+                                                           .field_violations = {},
+                                                           .precondition_violations = {}}),
+      absl::Seconds(1));
+  EXPECT_EQ(reporter.NextToSend(absl::Seconds(4.9)), nullptr);
+  EXPECT_GE(*reporter.due(), absl::Seconds(5));
+  EXPECT_LE(*reporter.due(), absl::Seconds(5) + absl::Minutes(1));
 }
 
 TEST(ReporterTest, BacklogLosesResolutionBeforeItLosesCounts) {

@@ -226,6 +226,64 @@ TEST_F(TelemetryTest, WhatQueuesUpSharesACommitAndIsBounded) {
   EXPECT_EQ(Matches(), 1001u);
 }
 
+// Batches of many sessions, larger than what may wait, over a disk that stands still: each is told to come
+// later, and all of them count in the end, once.
+TEST_F(TelemetryTest, AFloodIsBoundedInMemoryAndLosesNothing) {
+  options_.telemetry.max_queued_bytes = 1 << 20;
+  Restart();
+  Create();
+  domain::TelemetryDelta large = DeltaNow(1, 0);
+  for (uint64_t subject = 1; subject <= 100; ++subject) {
+    large.stats.subjects.compared.distinct.Add(subject << 40);  // 4 KiB of registers
+  }
+  large.stats.subjects.compared.slots.Add(0, 1);
+  large.stats.comparison(ComparisonOutcome::kMatch) = 100;
+  large.stats.subjects.compared.slots.Add(1, 99);
+  store_.BlockCommit(1, store::FaultyStore::Moment::kBeforeApply);
+  constexpr uint64_t kSenders = 1000;
+  Mutex mutex;
+  CondVar changed;
+  std::vector<uint64_t> refused;
+  uint64_t accepted = 0, slowed_down = 0;
+  const auto send = [&](uint64_t session) {
+    engine_->telemetry().Report(
+        Batch(1, {large}, session), [&, session](absl::StatusOr<TelemetryReceipt> got) {
+          MutexLock lock(&mutex);
+          if (got.ok()) {
+            ++accepted;
+            slowed_down += got->retry_after.has_value() ? 1 : 0;
+          } else {
+            EXPECT_EQ(ReasonOf(got.status()), "QUEUE_FULL");
+            EXPECT_EQ(GetErrorInfo(got.status())->metadata.count("retry_after_ms"), 1u);
+            refused.push_back(session);
+          }
+          changed.Signal();
+        });
+  };
+  send(1);
+  store_.WaitUntilBlocked();
+  for (uint64_t session = 2; session <= kSenders; ++session) send(session);
+  const uint64_t queued = engine_->telemetry().counters().queued_batches;
+  EXPECT_LT(queued, (uint64_t{1} << 20) / domain::DistinctSketch::kRegisters);
+  EXPECT_GT(queued, 100u);
+  EXPECT_EQ(engine_->telemetry().counters().refused_batches, kSenders - 1 - queued);
+  store_.Release();
+  while (true) {
+    std::vector<uint64_t> again;
+    {
+      MutexLock lock(&mutex);
+      while (accepted + refused.size() < kSenders) changed.Wait(&mutex);
+      again.swap(refused);
+    }
+    if (again.empty()) break;
+    for (const uint64_t session : again) send(session);
+  }
+  EXPECT_GE(slowed_down, 1u) << "the first one was answered while the queue was full";
+  EXPECT_EQ(Matches(), kSenders * 100);
+  Restart();
+  EXPECT_EQ(Matches(), kSenders * 100);
+}
+
 // A bucket does not close while a commit that may add to it is under way.
 TEST_F(TelemetryTest, ClosingWaitsForTheCommitUnderWay) {
   Create();

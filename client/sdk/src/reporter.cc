@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "core/base/error_info.h"
 #include "core/base/log.h"
 #include "lockstep/internal/backoff.h"
 
@@ -17,6 +20,9 @@ using domain::TelemetryDelta;
 
 // Half of what the server takes; the estimate is generous.
 constexpr size_t kMaxBatchBytes = 512 * 1024;
+
+// However long a server asks to wait.
+constexpr absl::Duration kMostAskedToWait = absl::Minutes(1);
 
 // Counts of 64 slots; an allowance for each, enough for a million.
 constexpr size_t kSlotsBytes = 4 * domain::SlotCounts::kSlots;
@@ -48,6 +54,18 @@ size_t EstimatedBytes(const TelemetryDelta& delta) {
     bytes += 256 + sample.field.size() + sample.trace_id.size() + sample.instance_id.size();
   }
   return bytes;
+}
+
+// What a server that is overloaded asks for. All instances are told the same: what is added must spread them.
+absl::Duration AskedToWait(const absl::Status& status) {
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  if (!info) return absl::ZeroDuration();
+  const auto found = info->metadata.find("retry_after_ms");
+  int64_t milliseconds = 0;
+  if (found == info->metadata.end() || !absl::SimpleAtoi(found->second, &milliseconds)) {
+    return absl::ZeroDuration();
+  }
+  return std::clamp(absl::Milliseconds(milliseconds), absl::ZeroDuration(), kMostAskedToWait);
 }
 
 uint64_t NonZeroSession(Prng& prng) { return std::max<uint64_t>(1, prng.Next()); }
@@ -202,7 +220,8 @@ void Reporter::OnReply(const absl::StatusOr<ReportReply>& reply, absl::Duration 
     default:  // anything else may pass
       break;
   }
-  not_before_ = now + FullJitter(options_.backoff_initial, options_.backoff_max, attempts_, prng_);
+  not_before_ = now + AskedToWait(reply.status()) +
+                FullJitter(options_.backoff_initial, options_.backoff_max, attempts_, prng_);
   ++attempts_;
 }
 
