@@ -75,8 +75,9 @@ void DistinctSketch::Merge(const DistinctSketch& other) {
   RaiseRegisters(other.registers_.data(), registers_.data());
 }
 
-double DistinctSketch::LowerBound() const {
-  const double estimate = Estimate();
+double DistinctSketch::LowerBound() const { return LowerBound(Estimate()); }
+
+double DistinctSketch::LowerBound(double estimate) {
   if (estimate == 0) return 0;
   const double registers = kRegisters;
   const double load = estimate / registers;
@@ -102,8 +103,16 @@ size_t DistinctSketch::hit_registers() const {
 // with C_k registers of value k, and alpha = 1 / (2 ln 2).
 double DistinctSketch::Estimate() const {
   if (empty()) return 0;
+  // Neighbours mostly hold one of few ranks: counted apart, so that none waits for the count before it.
+  constexpr size_t kLanes = 4;
+  std::array<std::array<uint32_t, kMaxRank + 1>, kLanes> lanes = {};
+  for (size_t i = 0; i < kRegisters; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) ++lanes[lane][registers_[i + lane]];
+  }
   std::array<double, kMaxRank + 1> histogram = {};
-  for (uint8_t rank : registers_) ++histogram[rank];
+  for (const auto& lane : lanes) {
+    for (size_t rank = 0; rank <= kMaxRank; ++rank) histogram[rank] += lane[rank];
+  }
   constexpr double kCount = kRegisters;
   double sum = kCount * Tau(1 - histogram[kMaxRank] / kCount);
   for (int rank = kMaxRank - 1; rank >= 1; --rank) sum = 0.5 * (sum + histogram[rank]);

@@ -36,6 +36,8 @@ class DistinctSketch {
   // The estimate less three standard errors: what may be relied on as seen. While few registers are hit twice
   // the error is smaller, that of linear counting (Whang, Vander-Zanden, Taylor, 1990): 1.1 %.
   double LowerBound() const;
+  // The same of a sketch whose Estimate() is known.
+  static double LowerBound(double estimate);
 
   bool empty() const { return registers_.empty(); }
   // Registers that are not 0: there were at least so many distinct subjects.

@@ -24,8 +24,6 @@ constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 constexpr uint64_t kLeastReadsForShare = 1000;
 constexpr uint64_t kLeastComparisonsForShare = 100;
 constexpr double kFieldFalseDiscoveryRate = 0.05;
-// Below it the pace of the evidence says nothing about when it gets there.
-constexpr double kLeastLogEvidenceForPace = 1;
 
 bool IsLevel(const Check& check) { return RowOf(check.metric).family == MetricFamily::kLevel; }
 
@@ -60,6 +58,11 @@ struct GateEvidence::State {
     TestedNull spent;
     MetricEvidence evidence;
   };
+  // What a check of the present step is judged by. Constant during the step; nothing for levels.
+  struct OfCheck {
+    size_t null = 0;
+    Thresholds thresholds;
+  };
   struct Breach {
     BreachAction action;
     bool single;  // one check alone is breached
@@ -68,10 +71,11 @@ struct GateEvidence::State {
   State(std::shared_ptr<const MigrationPlan> the_plan, const EvidenceEpoch& the_epoch, int first_step);
 
   const PlanStep& step_plan() const { return plan->steps[static_cast<size_t>(step)]; }
-  const Null& FindNull(const Check& check) const;
+  const Null& NullOf(size_t check) const { return nulls[of_checks[check].null]; }
+  size_t FindNull(const Check& check) const;
   Thresholds ThresholdsOf(const Null& null) const;
   void BeginStep(int next, absl::Time start);
-  CheckDecision Decide(const Check& check, const EvaluationContext& context) const;
+  CheckDecision Decide(size_t number, const EvaluationContext& context) const;
   CheckResult DecideLevel(const Check& check, const EvaluationContext& context) const;
   std::vector<CheckDecision> DecideAll(const EvaluationContext& context) const;
   double JointLogEvidence(const std::vector<CheckDecision>& decisions, BreachAction gravest_down_to) const;
@@ -80,9 +84,8 @@ struct GateEvidence::State {
   std::vector<Guard> OpenGuards(const EvaluationContext& context) const;
   Verdict Overall(const std::optional<Breach>& breach, const std::vector<CheckDecision>& decisions,
                   bool guarded, absl::Duration bake_remaining) const;
-  CheckResult Explain(const Check& check, const CheckDecision& decision,
-                      const EvaluationContext& context) const;
-  std::string BreachSentence(const GateResult& result, const Breach& breach) const;
+  CheckResult Outline(size_t number, const CheckDecision& decision, const EvaluationContext& context,
+                      GateFinding::CheckFacts* facts) const;
   std::vector<std::string> SuspectFields() const;
 
   std::shared_ptr<const MigrationPlan> plan;
@@ -92,6 +95,7 @@ struct GateEvidence::State {
   double log_halvings = 0;  // ln of what the epoch leaves of the error probabilities, <= 0
   double log_joint_rollback = 0;
   std::vector<Null> nulls;
+  std::vector<OfCheck> of_checks;  // by check of the present step
   LatencyEdges latency_edges;
   absl::Time last_bucket = absl::InfinitePast();
   // Of the present step.
@@ -116,12 +120,12 @@ GateEvidence::State::State(std::shared_ptr<const MigrationPlan> the_plan, const 
   BeginStep(first_step, epoch.start);
 }
 
-const GateEvidence::State::Null& GateEvidence::State::FindNull(const Check& check) const {
+size_t GateEvidence::State::FindNull(const Check& check) const {
   const NullHypothesis hypothesis(check);
   const auto found = std::find_if(nulls.begin(), nulls.end(),
                                   [&](const Null& null) { return null.evidence.null() == hypothesis; });
   LOCKSTEP_CHECK(found != nulls.end(), "the check is not one of the plan's");
-  return *found;
+  return static_cast<size_t>(found - nulls.begin());
 }
 
 GateEvidence::State::Thresholds GateEvidence::State::ThresholdsOf(const Null& null) const {
@@ -154,17 +158,24 @@ void GateEvidence::State::BeginStep(int next, absl::Time start) {
   ++visits[static_cast<size_t>(step)];
   new_reads = old_reads = compared = not_comparable = 0;
   for (Null& null : nulls) null.evidence.BeginStep(start, null.spent.TestedAt(step));
+  of_checks.clear();
+  for (const Check& check : step_plan().checks) {
+    OfCheck& of_check = of_checks.emplace_back();
+    if (IsLevel(check)) continue;
+    of_check.null = FindNull(check);
+    of_check.thresholds = ThresholdsOf(nulls[of_check.null]);
+  }
 }
 
-CheckDecision GateEvidence::State::Decide(const Check& check, const EvaluationContext& context) const {
+CheckDecision GateEvidence::State::Decide(size_t number, const EvaluationContext& context) const {
+  const Check& check = step_plan().checks[number];
   CheckDecision decision;
   if (IsLevel(check)) {
     decision.verdict = DecideLevel(check, context).verdict;
     return decision;
   }
-  const Null& null = FindNull(check);
-  const MetricEvidence& metric = null.evidence;
-  const Thresholds thresholds = ThresholdsOf(null);
+  const MetricEvidence& metric = NullOf(number).evidence;
+  const Thresholds& thresholds = of_checks[number].thresholds;
   decision.log_rollback = metric.LogRollback();
   decision.log_advance = metric.LogAdvance();
   if (decision.log_rollback >= thresholds.log_rollback) {
@@ -205,8 +216,8 @@ CheckResult GateEvidence::State::DecideLevel(const Check& check, const Evaluatio
 
 std::vector<CheckDecision> GateEvidence::State::DecideAll(const EvaluationContext& context) const {
   std::vector<CheckDecision> decisions;
-  decisions.reserve(step_plan().checks.size());
-  for (const Check& check : step_plan().checks) decisions.push_back(Decide(check, context));
+  decisions.reserve(of_checks.size());
+  for (size_t i = 0; i < of_checks.size(); ++i) decisions.push_back(Decide(i, context));
   return decisions;
 }
 
@@ -219,7 +230,7 @@ double GateEvidence::State::JointLogEvidence(const std::vector<CheckDecision>& d
   for (size_t i = 0; i < decisions.size(); ++i) {
     const Check& check = step_plan().checks[i];
     if (check.advisory || IsLevel(check) || check.on_breach > gravest_down_to) continue;
-    const Null& null = FindNull(check);
+    const Null& null = NullOf(i);
     if (std::count(counted.begin(), counted.end(), &null) > 0) continue;
     counted.push_back(&null);
     joint = LogAddExp(joint, std::log(null.spent.rollback_part) + decisions[i].log_rollback);
@@ -283,8 +294,10 @@ Verdict GateEvidence::State::Overall(const std::optional<Breach>& breach,
                                                                                   : Verdict::kHold;
 }
 
-CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision& decision,
-                                         const EvaluationContext& context) const {
+CheckResult GateEvidence::State::Outline(size_t number, const CheckDecision& decision,
+                                         const EvaluationContext& context,
+                                         GateFinding::CheckFacts* facts) const {
+  const Check& check = step_plan().checks[number];
   CheckResult result = IsLevel(check) ? DecideLevel(check, context) : CheckResult();
   result.check = check.name;
   result.metric = check.metric;
@@ -293,14 +306,12 @@ CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision
   result.verdict = decision.verdict;
   result.advisory = check.advisory;
   result.on_breach = check.on_breach;
-  result.null_hypothesis = NullHypothesisInWords(check);
   if (IsLevel(check)) {
-    result.sentence = CheckSentence(check, result, std::nullopt, epoch.start);
+    facts->scope_start = epoch.start;
     return result;
   }
-  const Null& null = FindNull(check);
-  const MetricEvidence& metric = null.evidence;
-  const Thresholds thresholds = ThresholdsOf(null);
+  const MetricEvidence& metric = NullOf(number).evidence;
+  const Thresholds& thresholds = of_checks[number].thresholds;
   const EventCount& reported = metric.counted().reported();
   const EventCount& baseline = metric.counted_baseline().reported();
   result.bad = reported.events;
@@ -311,53 +322,23 @@ CheckResult GateEvidence::State::Explain(const Check& check, const CheckDecision
   result.affected_subjects_baseline = metric.counted_baseline().affected_subjects();
   result.distinct_subjects = static_cast<uint64_t>(std::llround(metric.counted().distinct_subjects()));
   result.dispersion = metric.dispersion();
-  const RateEvidence distinct = metric.counted().Distinct();
-  result.estimate = distinct.Estimate();
-  result.lower = ValueOf(distinct.Interval(thresholds.alpha_rollback)).lower;
-  result.upper = ValueOf(distinct.Interval(thresholds.alpha_advance)).upper;
+  facts->distinct = metric.counted().Distinct();
+  facts->alpha_rollback = thresholds.alpha_rollback;
+  facts->alpha_advance = thresholds.alpha_advance;
+  facts->scope_start = metric.scope_start();
+  result.estimate = facts->distinct.Estimate();
   result.budget = metric.null().bound;
   result.log_evidence_rollback = decision.log_rollback;
   result.log_evidence_advance = decision.log_advance;
   result.log_threshold_rollback = thresholds.log_rollback;
   result.log_threshold_advance = thresholds.log_advance;
-  const auto rise = metric.MostLikelyRise();
-  if (rise) result.onset = rise->since;
+  facts->rise = metric.MostLikelyRise();
+  if (facts->rise) result.onset = facts->rise->since;
   if (decision.verdict == Verdict::kHold) {
     result.rising = metric.rising();
     result.will_not_resolve = metric.WillNotResolve();
-    const absl::Duration elapsed = last_bucket + kTelemetryBucket - metric.scope_start();
-    if (!result.will_not_resolve) result.needed_more = metric.NeededMore(thresholds.log_advance);
-    if (result.needed_more && distinct.trials() > 0) {
-      result.eta = elapsed * (static_cast<double>(*result.needed_more) / distinct.trials());
-    }
-    if (!result.will_not_resolve && decision.log_advance > kLeastLogEvidenceForPace) {
-      const absl::Duration at_this_pace =
-          elapsed * ((thresholds.log_advance - decision.log_advance) / decision.log_advance);
-      result.eta = std::min(result.eta.value_or(absl::InfiniteDuration()),
-                            std::max(absl::ZeroDuration(), at_this_pace));
-    }
   }
-  // Finer than that it is not known, and stored durations are no finer than a nanosecond.
-  if (result.eta) result.eta = absl::Ceil(*result.eta, absl::Seconds(1));
-  result.sentence = CheckSentence(check, result, rise, metric.scope_start());
   return result;
-}
-
-// The breached check that speaks for the breach: the one with the most evidence among those with its action.
-std::string GateEvidence::State::BreachSentence(const GateResult& result, const Breach& breach) const {
-  const CheckResult* loudest = nullptr;
-  for (const CheckResult& check : result.checks) {
-    if (check.advisory || check.on_breach > breach.action ||
-        RowOf(check.metric).family == MetricFamily::kLevel)
-      continue;
-    if (breach.single && (check.verdict != Verdict::kRollBack || check.on_breach != breach.action)) continue;
-    if (loudest == nullptr || check.log_evidence_rollback > loudest->log_evidence_rollback) loudest = &check;
-  }
-  LOCKSTEP_CHECK(loudest != nullptr, "a breach without a check");
-  if (breach.single) return loudest->sentence;
-  return absl::StrCat("no check is breached alone, but all of them together are: ",
-                      breach.action == BreachAction::kRollback ? "roll back" : "pause", "; the strongest is ",
-                      loudest->sentence);
 }
 
 // The e-BH procedure (Wang and Ramdas, "False discovery rate control with e-values", 2022) over all declared
@@ -464,43 +445,34 @@ Verdict GateEvidence::EvaluateVerdict(const EvaluationContext& context) const {
                          bake_remaining);
 }
 
-GateResult GateEvidence::Evaluate(const EvaluationContext& context) const {
+GateResult GateEvidence::Evaluate(const EvaluationContext& context) const { return Find(context).Explain(); }
+
+GateFinding GateEvidence::Find(const EvaluationContext& context) const {
   const State& state = *state_;
   const PlanStep& step = state.step_plan();
   const std::vector<CheckDecision> decisions = state.DecideAll(context);
-  GateResult result;
+  GateFinding finding;
+  finding.plan_ = state.plan;
+  finding.step_ = state.step;
+  finding.evidence_end_ = state.last_bucket + kTelemetryBucket;
+  GateResult& result = finding.outline_;
   result.guards = state.OpenGuards(context);
   result.bake_remaining = std::max(absl::ZeroDuration(), step.min_bake - context.step_age);
   result.deadline_passed = DeadlinePassed(step, context.deadline_age);
   result.evidence_restarts = state.epoch.restarts;
   result.log_evidence_rollback = state.JointLogEvidence(decisions, BreachAction::kRollback);
   result.log_threshold_rollback = state.log_joint_rollback;
+  result.checks.reserve(decisions.size());
+  finding.facts_.resize(decisions.size());
   for (size_t i = 0; i < decisions.size(); ++i) {
-    result.checks.push_back(state.Explain(step.checks[i], decisions[i], context));
+    result.checks.push_back(state.Outline(i, decisions[i], context, &finding.facts_[i]));
   }
   result.suspect_fields = state.SuspectFields();
   const std::optional<State::Breach> breach = state.FindBreach(decisions);
   result.verdict = state.Overall(breach, decisions, !result.guards.empty(), result.bake_remaining);
-  switch (result.verdict) {
-    case Verdict::kRollBack:
-      result.action = breach->action;
-      result.sentence = state.BreachSentence(result, *breach);
-      break;
-    case Verdict::kAdvance: {
-      const auto binding = std::count_if(step.checks.begin(), step.checks.end(),
-                                         [](const Check& check) { return !check.advisory; });
-      result.sentence = binding == 0
-                            ? "the step has no binding checks and its minimum bake time has passed."
-                            : absl::StrCat(binding == 1 ? "the check passes"
-                                                        : absl::StrCat("all ", binding, " checks pass"),
-                                           " and the minimum bake time has passed.");
-      break;
-    }
-    case Verdict::kHold:
-      result.sentence = HoldSentence(result, step);
-      break;
-  }
-  return result;
+  if (result.verdict == Verdict::kRollBack) result.action = breach->action;
+  finding.breached_alone_ = breach && breach->single;
+  return finding;
 }
 
 }  // namespace lockstep::domain

@@ -10,7 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/domain/change_point_evidence.h"
 #include "core/domain/plan.h"
+#include "core/domain/rate_evidence.h"
 #include "core/domain/window_stats.h"
 
 namespace lockstep::domain {
@@ -107,6 +109,39 @@ struct EvaluationContext {
   std::optional<double> configured_share;
 };
 
+// A finding on the evidence of one moment, with everything that its explanation follows from; the evidence
+// may go on meanwhile. Small beside it. A value.
+class GateFinding {
+ public:
+  Verdict verdict() const { return outline_.verdict; }
+  // What Explain() returns, without what takes long: of a check its null hypothesis, the bounds of its rate,
+  // `needed_more`, `eta` and its sentence; of the whole its sentence.
+  const GateResult& outline() const { return outline_; }
+  // What GateEvidence::Evaluate returned at that moment, bit for bit.
+  GateResult Explain() const;
+
+ private:
+  friend class GateEvidence;
+  // What the explanation of a check follows from, besides its outline. Nothing of it is of levels.
+  struct CheckFacts {
+    RateEvidence distinct;
+    double alpha_rollback = 0, alpha_advance = 0;
+    absl::Time scope_start = absl::InfinitePast();
+    std::optional<ChangePointEvidence::Rise> rise;
+  };
+
+  void ExplainCheck(const Check& check, const CheckFacts& facts, CheckResult* result) const;
+  std::string Sentence(const GateResult& result) const;
+  std::string BreachSentence(const GateResult& result) const;
+
+  std::shared_ptr<const MigrationPlan> plan_;
+  int step_ = 0;
+  GateResult outline_;
+  std::vector<CheckFacts> facts_;  // by check of the step
+  absl::Time evidence_end_ = absl::InfinitePast();
+  bool breached_alone_ = false;  // for kRollBack: one check alone is breached
+};
+
 // All evidence of one evidence epoch of one migration: O(1) per check, fed with closed 5 s buckets in the
 // order of event time, instances already summed. Deterministic: the same calls give the same verdict bit for
 // bit.
@@ -142,6 +177,9 @@ class GateEvidence {
   // evidence for advancing reaches 1 / its part of alpha_advance. A breach that only notifies holds the step.
   // A rollback outranks open guards.
   GateResult Evaluate(const EvaluationContext& context) const;
+
+  // The same without the words, for whoever may want them later.
+  GateFinding Find(const EvaluationContext& context) const;
 
   // As Evaluate(context).verdict, without the bounds and words that explain it.
   Verdict EvaluateVerdict(const EvaluationContext& context) const;

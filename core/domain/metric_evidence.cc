@@ -74,6 +74,7 @@ void MetricEvidence::AddBucket(absl::Time start, const WindowStats& bucket, cons
   dispersion_ = std::max(new_arm_.Dispersion(), old_arm_.Dispersion());
   const SubjectCounter::Counted new_arm = new_arm_.Add(observed->new_arm, dispersion_);
   const SubjectCounter::Counted old_arm = old_arm_.Add(observed->old_arm, dispersion_);
+  new_arm_.Settle();  // of the old arm only sums are read
   const WeightedCount rise = {new_arm.spread_events, new_arm.count.trials};
   std::array<double, kMaxGridSize> deltas;
   const auto add = [&](ChangePointEvidence& evidence) {
@@ -111,10 +112,15 @@ double MetricEvidence::LogAdvance() const {
 }
 
 std::optional<uint64_t> MetricEvidence::NeededMore(double log_threshold) const {
-  if (!rate_) return std::nullopt;
+  return NeededMore(new_arm_.Distinct(), null_.bound, row(), log_threshold);
+}
+
+std::optional<uint64_t> MetricEvidence::NeededMore(const RateEvidence& distinct, double bound,
+                                                   const MetricRow& row, double log_threshold) {
+  if (!(bound > 0)) return std::nullopt;
   // Of a mixture the rate has half the stake, so alone it has to show twice as much.
-  return ValueOf(new_arm_.Distinct().AdditionalCleanNeeded(null_.bound,
-                                                           log_threshold + (is_ratio() ? std::log(2.0) : 0)));
+  const double mixed = row.family == MetricFamily::kRatio ? std::log(2.0) : 0;
+  return ValueOf(distinct.AdditionalCleanNeeded(bound, log_threshold + mixed));
 }
 
 bool MetricEvidence::WillNotResolve() const {

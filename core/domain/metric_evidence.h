@@ -57,6 +57,9 @@ class MetricEvidence {
   // the observations so far don't lead there or, for a ratio without a floor, if their number depends on what
   // the old arm does.
   std::optional<uint64_t> NeededMore(double log_threshold) const;
+  // The same from what it follows from: counted().Distinct(), and the null's bound and metric.
+  static std::optional<uint64_t> NeededMore(const RateEvidence& distinct, double bound, const MetricRow& row,
+                                            double log_threshold);
   // More of the same never certifies it. False while there is too little to say so.
   bool WillNotResolve() const;
 

@@ -190,18 +190,27 @@ absl::StatusOr<double> RateEvidence::LogDown(double r) const {
   return LogMixture(DownGrid(), events_, trials_, r);
 }
 
-absl::StatusOr<RateInterval> RateEvidence::Interval(double alpha) const {
+// E_up falls and E_down rises with r. E_up never rejects the highest rate, nor E_down the lowest.
+absl::StatusOr<double> RateEvidence::LowerBound(double alpha) const {
   LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("alpha", alpha));
   const double log_threshold = -std::log(alpha);
-  const auto up_excess = [&](double r) { return LogMixture(UpGrid(), events_, trials_, r) - log_threshold; };
-  const auto down_excess = [&](double r) {
-    return LogMixture(DownGrid(), events_, trials_, r) - log_threshold;
-  };
-  const Bracket all = {kLowestRate, kHighestRate};
+  const auto excess = [&](double r) { return LogMixture(UpGrid(), events_, trials_, r) - log_threshold; };
+  if (!(excess(kLowestRate) >= 0)) return RateInterval().lower;
+  return SignChange({kLowestRate, kHighestRate}, excess).low;
+}
+
+absl::StatusOr<double> RateEvidence::UpperBound(double alpha) const {
+  LOCKSTEP_RETURN_IF_ERROR(CheckInsideUnit("alpha", alpha));
+  const double log_threshold = -std::log(alpha);
+  const auto excess = [&](double r) { return LogMixture(DownGrid(), events_, trials_, r) - log_threshold; };
+  if (!(excess(kHighestRate) >= 0)) return RateInterval().upper;
+  return SignChange({kLowestRate, kHighestRate}, excess).high;
+}
+
+absl::StatusOr<RateInterval> RateEvidence::Interval(double alpha) const {
   RateInterval interval;
-  // E_up falls and E_down rises with r. E_up never rejects the highest rate, nor E_down the lowest.
-  if (up_excess(kLowestRate) >= 0) interval.lower = SignChange(all, up_excess).low;
-  if (down_excess(kHighestRate) >= 0) interval.upper = SignChange(all, down_excess).high;
+  LOCKSTEP_ASSIGN_OR_RETURN(interval.lower, LowerBound(alpha));
+  LOCKSTEP_ASSIGN_OR_RETURN(interval.upper, UpperBound(alpha));
   return interval;
 }
 

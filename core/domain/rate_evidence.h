@@ -113,6 +113,9 @@ class RateEvidence {
   // lower = sup {r: E_up(r) >= 1/alpha}, upper = inf {r: E_down(r) >= 1/alpha}, to the precision of a double
   // and rounded outwards; [0, 1] without trials. Contains Estimate(). InvalidArgument unless 0 < alpha < 1.
   absl::StatusOr<RateInterval> Interval(double alpha) const;
+  // Either end of Interval(alpha) alone, at half the cost.
+  absl::StatusOr<double> LowerBound(double alpha) const;
+  absl::StatusOr<double> UpperBound(double alpha) const;
 
   // How many trials without an event make ln E_down(r) reach ln(1/alpha), from nothing: about 5.06/r at alpha
   // 0.01. For a plan of S steps ask at alpha/S. OutOfRange if that is above kMaxCount.

@@ -48,6 +48,7 @@ SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, doub
     // Slots alone tell how events cluster, but not how many subjects there are.
     if (!observation.slots_only && !observation.trials->distinct.empty()) {
       distinct_.Merge(observation.trials->distinct);
+      settled_ = false;
       known_trials = std::min(observation.trials->slots.total(), observation.count.trials);
       known_trials_ += known_trials;
     }
@@ -88,16 +89,24 @@ SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, doub
   return counted;
 }
 
+void SubjectCounter::Settle() {
+  if (settled_) return;
+  estimate_ = distinct_.Estimate();
+  settled_ = true;
+}
+
 void SubjectCounter::StartAnew() {
   reported_ = EventCount();
   unknown_ = WeightedCount();
   affected_.clear();
   distinct_ = DistinctSketch();
   known_trials_ = 0;
+  estimate_ = 0;
+  settled_ = true;
 }
 
 RateEvidence SubjectCounter::Distinct() const {
-  const double known = std::min(distinct_.LowerBound(), static_cast<double>(known_trials_));
+  const double known = std::min(DistinctSketch::LowerBound(Estimate()), static_cast<double>(known_trials_));
   const double trials = known + unknown_.trials;
   RateEvidence evidence;
   LOCKSTEP_CHECK(evidence.Add(std::min(affected(), trials), trials).ok(), "sums of validated counts");

@@ -52,6 +52,9 @@ class SubjectCounter {
   // with the same dispersion.
   Counted Add(const Observation& observation, double dispersion);
 
+  // Reckons the sketch up, so that Distinct() and distinct_subjects() are cheap until the next Add().
+  void Settle();
+
   // A new scope: forgets everything but how events cluster.
   void StartAnew();
 
@@ -65,16 +68,19 @@ class SubjectCounter {
   // Subjects with an event, and the events without a subject, divided.
   double affected() const { return static_cast<double>(affected_.size()) + unknown_.events; }
   // 0 if reports name none.
-  double distinct_subjects() const {
-    return std::min(distinct_.Estimate(), static_cast<double>(known_trials_));
-  }
+  double distinct_subjects() const { return std::min(Estimate(), static_cast<double>(known_trials_)); }
 
  private:
+  // Of distinct_.
+  double Estimate() const { return settled_ ? estimate_ : distinct_.Estimate(); }
+
   EventCount reported_;
   WeightedCount unknown_;  // those without a subject, divided
   absl::flat_hash_set<uint64_t> affected_;
   DistinctSketch distinct_;
   uint64_t known_trials_ = 0;  // those that distinct_ is of
+  bool settled_ = true;        // estimate_ is that of distinct_
+  double estimate_ = 0;
   bool events_in_slots_ = false;
   std::array<double, SlotCounts::kSlots> slot_events_ = {};
   std::array<double, SlotCounts::kSlots> slot_trials_ = {};

@@ -118,16 +118,27 @@ absl::Status GateLoop::TickOne(const GateSubject& subject, absl::Time now, absl:
   evaluated.version = migration.version;
   evaluated.fed_until = feed.fed_until();
   evaluated.guards = context.open_guards;
-  evaluated.verdict = evidence.EvaluateVerdict(context);
   evaluated.deadline_passed = StepIsOverdue(subject, context.deadline_age);
+  evaluated.verdict = watched->evaluated ? watched->evaluated->verdict : domain::Verdict::kHold;
+  std::optional<domain::GateFinding> finding;
+  if (watched->evaluated && *watched->evaluated == evaluated) {
+    // All that may be another one is the verdict, since time has passed.
+    evaluated.verdict = evidence.EvaluateVerdict(context);
+  }
+  const bool is_news = !watched->evaluated || *watched->evaluated != evaluated;
+  if (is_news) {
+    finding = evidence.Find(context);
+    evaluated.verdict = finding->verdict();
+  }
   {
     MutexLock lock(&view_mutex_);
     ++counters_.evaluations_by_verdict[static_cast<size_t>(evaluated.verdict)];
     counters_.last_evaluation = now;
   }
-  if (watched->evaluated && *watched->evaluated == evaluated) return absl::OkStatus();
+  if (!is_news) return absl::OkStatus();
+  auto evaluation = std::make_shared<const GateEvaluation>(*std::move(finding), now);
   LOCKSTEP_RETURN_IF_ERROR(
-      registry_->ApplyVerdict(migration.name, migration.version, evidence.Evaluate(context), now).status());
+      registry_->ApplyVerdict(migration.name, migration.version, std::move(evaluation)).status());
   watched->evaluated = std::move(evaluated);
   return absl::OkStatus();
 }

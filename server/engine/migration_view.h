@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,10 +14,26 @@
 
 namespace lockstep::engine {
 
-// The newest evaluation of a migration's gate.
-struct GateEvaluation {
-  domain::GateResult result;
-  absl::Time time = absl::InfinitePast();
+// An evaluation of a migration's gate. Immutable; thread-safe.
+class GateEvaluation {
+ public:
+  GateEvaluation(domain::GateResult the_result, absl::Time when);
+  GateEvaluation(domain::GateFinding finding, absl::Time when);
+  GateEvaluation(const GateEvaluation&) = delete;
+  GateEvaluation& operator=(const GateEvaluation&) = delete;
+
+  // Without what domain::GateFinding::outline leaves out.
+  const domain::GateResult& outline() const { return finding_ ? finding_->outline() : *explained_; }
+  // With everything. Worked out for whoever asks first: nobody does for most evaluations, and it takes longer
+  // than the verdict.
+  const domain::GateResult& result() const;
+
+  const absl::Time time;
+
+ private:
+  const std::optional<domain::GateFinding> finding_;
+  mutable std::once_flag explain_;
+  mutable std::optional<domain::GateResult> explained_;  // written once: before explain_ is through
 };
 
 // Somebody whom a pending state waits for.

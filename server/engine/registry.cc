@@ -27,10 +27,6 @@ absl::Status MigrationNotFound(absl::string_view name) {
 
 }  // namespace
 
-std::string EtagOf(const domain::Migration& migration) { return absl::StrCat(migration.version); }
-
-std::string MigrationView::etag() const { return EtagOf(*migration); }
-
 Registry::PublishedState::PublishedState(domain::MigrationRouting r, absl::Duration now,
                                          std::optional<bool> is_urgent)
     : routing(std::make_shared<const domain::MigrationRouting>(std::move(r))),
@@ -69,7 +65,7 @@ absl::Status Registry::Recover() {
   if (audit && !absl::SimpleAtoi(*audit, &audit_count_)) {
     return absl::DataLossError("the number of audit entries is damaged");
   }
-  auto entries = std::make_shared<Entries>();
+  std::vector<Entries::Item> loaded;
   absl::Status status;
   LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kMigrations, "", "", store::kNoLimit,
                                         [&](absl::string_view, absl::string_view value) {
@@ -80,20 +76,23 @@ absl::Status Registry::Recover() {
                                             return false;
                                           }
                                           std::string name = (*entry)->migration->name;
-                                          entries->emplace(std::move(name), *std::move(entry));
+                                          loaded.emplace_back(std::move(name), *std::move(entry));
                                           return true;
                                         }));
   LOCKSTEP_RETURN_IF_ERROR(status);
-  for (const auto& [name, entry] : *entries) {
+  std::vector<decltype(routings_)::Item> routings;
+  for (const auto& [name, entry] : loaded) {
     // Who enrolled before the migration existed was recorded after its creation was committed; a crash in
     // between leaves out the record, and no other epoch has been published since.
     const auto& states = entry->draining;
     instances_->MigrationCreated(
         name, states.empty() ? entry->published->routing->state.epoch : states.front()->routing->state.epoch);
+    routings.emplace_back(name, entry->published->routing);
   }
+  routings_ = decltype(routings_)::Of(std::move(routings));
   {
     MutexLock view_lock(&view_mutex_);
-    entries_ = std::move(entries);
+    entries_ = std::make_shared<const Entries>(Entries::Of(std::move(loaded)));
   }
   hub_->Publish(MakeSnapshot(store_->revision()), "", false).WakeAll();
   return absl::OkStatus();
@@ -223,13 +222,13 @@ std::shared_ptr<const Registry::Entries> Registry::entries() const {
 
 absl::StatusOr<Registry::EntryPtr> Registry::FindEntry(absl::string_view name) const {
   const std::shared_ptr<const Entries> all = entries();
-  const auto found = all->find(name);
-  if (found == all->end()) return MigrationNotFound(name);
-  return found->second;
+  const EntryPtr* const found = all->Find(name);
+  if (found == nullptr) return MigrationNotFound(name);
+  return *found;
 }
 
 MigrationView Registry::ViewOf(const Entry& entry) const {
-  MigrationView view{entry.migration, entry.gate, {}, 0};
+  MigrationView view{entry.migration, entry.gate->Get(), {}, 0};
   const domain::Migration& migration = *entry.migration;
   if (!migration.pending) return view;
   const auto hop =
@@ -250,7 +249,7 @@ std::vector<MigrationView> Registry::List(absl::string_view ns, absl::string_vie
   const std::string prefix = ns.empty() ? "namespaces/" : absl::StrCat("namespaces/", ns, "/");
   const std::shared_ptr<const Entries> all = entries();
   std::vector<MigrationView> views;
-  auto at = after < prefix ? all->lower_bound(prefix) : all->upper_bound(after);
+  auto at = after < prefix ? all->LowerBound(prefix) : all->UpperBound(after);
   for (; at != all->end() && views.size() < limit && absl::StartsWith(at->first, prefix); ++at) {
     views.push_back(ViewOf(*at->second));
   }
@@ -349,13 +348,8 @@ std::vector<TransitionCount> Registry::transitions() const {
   return counts;
 }
 
-std::shared_ptr<const domain::Snapshot> Registry::MakeSnapshot(uint64_t revision) const {
-  auto snapshot = std::make_shared<domain::Snapshot>();
-  snapshot->revision = revision;
-  snapshot->store_epoch = store_epoch_;
-  const std::shared_ptr<const Entries> all = entries();
-  for (const auto& [name, entry] : *all) snapshot->migrations.push_back(*entry->published->routing);
-  return snapshot;
+std::shared_ptr<const PublishedRoutings> Registry::MakeSnapshot(uint64_t revision) const {
+  return std::make_shared<const PublishedRoutings>(PublishedRoutings{revision, store_epoch_, routings_});
 }
 
 }  // namespace lockstep::engine

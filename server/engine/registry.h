@@ -55,6 +55,7 @@
 #include "server/engine/migration_history.h"
 #include "server/engine/migration_view.h"
 #include "server/engine/mutation_context.h"
+#include "server/engine/name_map.h"
 #include "server/engine/publish_rule.h"
 #include "server/engine/request_log.h"
 #include "server/engine/snapshot_hub.h"
@@ -169,11 +170,11 @@ class Registry {
   absl::StatusOr<MigrationView> Execute(absl::string_view name, domain::Command command,
                                         const MutationContext& context);
 
-  // Keeps `result` as the newest evaluation and does what it asks for. It was made at `time` for `version` of
-  // the migration; if that is no longer the current one the result is dropped (the next tick makes another).
-  // What follows from it is recorded as decided at `time`. Returns whether the migration changed.
+  // Keeps `evaluation` as the newest one and does what it asks for. It was made for `version` of the
+  // migration; if that is no longer the current one it is dropped (the next tick makes another). What follows
+  // from it is recorded as decided at its time. Returns whether the migration changed.
   absl::StatusOr<bool> ApplyVerdict(absl::string_view name, uint64_t version,
-                                    const domain::GateResult& result, absl::Time time);
+                                    std::shared_ptr<const GateEvaluation> evaluation);
 
   // Evidence that began before `begun_before` begins anew, by a decision record with this reason; routing
   // stays as it is. Does nothing to evidence that began later, or to a migration that is gone.
@@ -253,17 +254,36 @@ class Registry {
     int releases = 0;                             // in a row
     absl::Duration until = absl::ZeroDuration();  // since boot
   };
-  // One migration as readers see it. Immutable.
+  // The newest evaluation of one version of a migration; null: none yet. Evaluations come every few seconds
+  // for every migration, so that one replaces another without a new entry. Thread-safe.
+  class NewestEvaluation {
+   public:
+    explicit NewestEvaluation(std::shared_ptr<const GateEvaluation> evaluation)
+        : evaluation_(std::move(evaluation)) {}
+    std::shared_ptr<const GateEvaluation> Get() const {
+      MutexLock lock(&mutex_);
+      return evaluation_;
+    }
+    void Set(std::shared_ptr<const GateEvaluation> evaluation) {
+      MutexLock lock(&mutex_);
+      evaluation_.swap(evaluation);
+    }
+
+   private:
+    mutable Mutex mutex_;
+    std::shared_ptr<const GateEvaluation> evaluation_ ABSL_GUARDED_BY(mutex_);
+  };
+  // One migration as readers see it. Immutable, but for `gate`.
   struct Entry {
     std::shared_ptr<const domain::Migration> migration;
-    std::shared_ptr<const GateEvaluation> gate;
+    std::shared_ptr<NewestEvaluation> gate;  // of this version alone
     std::shared_ptr<const PublishedState> published;
     std::vector<std::shared_ptr<const PublishedState>> draining;  // oldest first
     EvidenceTimeline timeline;
     HoldBackoff holds;  // not over a restart
   };
   using EntryPtr = std::shared_ptr<const Entry>;
-  using Entries = std::map<std::string, EntryPtr, std::less<>>;
+  using Entries = NameMap<EntryPtr>;
 
   // What instances found in a held slice without its being stopped by that; not over a restart.
   struct LetThrough {
@@ -301,7 +321,8 @@ class Registry {
   std::shared_ptr<const Entries> entries() const;
   absl::StatusOr<EntryPtr> FindEntry(absl::string_view name) const;
   MigrationView ViewOf(const Entry& entry) const;
-  std::shared_ptr<const domain::Snapshot> MakeSnapshot(uint64_t revision) const;
+  std::shared_ptr<const PublishedRoutings> MakeSnapshot(uint64_t revision) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // The start of every mutation: the answer of a first request with the same id, if there was one; else
   // existence and etag.
@@ -414,6 +435,8 @@ class Registry {
   absl::Duration lower_remote_validity_at_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();  // since boot
   std::map<std::string, uint64_t> remote_ended_ ABSL_GUARDED_BY(mutex_);   // as said in this process
   std::map<std::string, LetThrough> let_through_ ABSL_GUARDED_BY(mutex_);  // by migration
+  // That of every entry's published state.
+  NameMap<std::shared_ptr<const domain::MigrationRouting>> routings_ ABSL_GUARDED_BY(mutex_);
 
   // What readers see.
   mutable Mutex view_mutex_ ABSL_ACQUIRED_AFTER(mutex_);

@@ -354,9 +354,10 @@ absl::StatusOr<MigrationView> Registry::Execute(absl::string_view name, domain::
     }
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindForChange(name, context.etag));
     const absl::Time now = clock_->Now();
+    const std::shared_ptr<const GateEvaluation> before_gate = before->gate->Get();
     LOCKSTEP_ASSIGN_OR_RETURN(
         const std::optional<domain::Transition> transition,
-        domain::Plan(*before->migration, command, before->gate ? &before->gate->result : nullptr, now));
+        domain::Plan(*before->migration, command, before_gate ? &before_gate->result() : nullptr, now));
     LOCKSTEP_CHECK(transition.has_value(), "a command is granted or refused");
     Change change = TransitionChange(before, *transition, context.principal.name, now);
     change.method = std::string(method);
@@ -369,22 +370,27 @@ absl::StatusOr<MigrationView> Registry::Execute(absl::string_view name, domain::
 }
 
 absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t version,
-                                            const domain::GateResult& result, absl::Time time) {
+                                            std::shared_ptr<const GateEvaluation> evaluation) {
   WakeList wake;
   const auto run = [&]() -> absl::StatusOr<bool> {
     MutexLock lock(&mutex_);
     LOCKSTEP_RETURN_IF_ERROR(health());
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
     if (before->migration->version != version) return false;
-    auto evaluated = std::make_shared<Entry>(*before);
-    evaluated->gate = std::make_shared<const GateEvaluation>(GateEvaluation{result, time});
-    const EntryPtr with_gate = std::move(evaluated);
-    Show(std::string(name), with_gate, std::nullopt, false, &wake);
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<domain::Transition> transition,
-                              domain::Plan(*before->migration, domain::GateVerdict{result}, &result, time));
+    before->gate->Set(evaluation);
+    wake.Append(watchers_.Changed(name));
+    const absl::Time time = evaluation->time;
+    // What is planned doesn't depend on the words, only how it is put. Mostly it is nothing.
+    const domain::GateResult& outline = evaluation->outline();
+    LOCKSTEP_ASSIGN_OR_RETURN(std::optional<domain::Transition> transition,
+                              domain::Plan(*before->migration, domain::GateVerdict{outline}, &outline, time));
     if (!transition) return false;
+    const domain::GateResult& result = evaluation->result();
+    LOCKSTEP_ASSIGN_OR_RETURN(transition,
+                              domain::Plan(*before->migration, domain::GateVerdict{result}, &result, time));
+    LOCKSTEP_CHECK(transition.has_value(), "words decide nothing");
     LOCKSTEP_RETURN_IF_ERROR(
-        Apply(TransitionChange(with_gate, *transition, kGatePrincipal, time), false, &wake).status());
+        Apply(TransitionChange(before, *transition, kGatePrincipal, time), false, &wake).status());
     LOCKSTEP_RETURN_IF_ERROR(PublishPending(name, &wake));
     return true;
   };

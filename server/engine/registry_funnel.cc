@@ -126,7 +126,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   timeline.Add(decision);
   EntryPtr entry =
       MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after), std::move(timeline),
-                change.keep_gate ? change.before->gate : nullptr, IsUrgent(change), change.holds);
+                change.keep_gate ? change.before->gate->Get() : nullptr, IsUrgent(change), change.holds);
   if (validate_only) return entry;
 
   store::WriteBatch batch;
@@ -174,7 +174,7 @@ Registry::EntryPtr Registry::MakeEntry(const Entry* before,
   };
   auto entry = std::make_shared<Entry>();
   entry->holds = holds;
-  entry->gate = std::move(gate);
+  entry->gate = std::make_shared<NewestEvaluation>(std::move(gate));
   entry->timeline = std::move(timeline);
   entry->published = published_state(migration->published);
   for (const domain::RoutingState& state : migration->draining)
@@ -187,9 +187,11 @@ void Registry::Show(const std::string& name, EntryPtr entry, std::optional<uint6
                     bool urgent, WakeList* wake) {
   auto next = std::make_shared<Entries>(*entries());
   if (entry == nullptr) {
-    next->erase(name);
+    next->Erase(name);
+    routings_.Erase(name);
   } else {
-    next->insert_or_assign(name, std::move(entry));
+    if (routing_revision) routings_.Set(name, entry->published->routing);
+    next->Set(name, std::move(entry));
   }
   {
     MutexLock lock(&view_mutex_);

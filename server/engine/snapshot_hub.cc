@@ -13,7 +13,7 @@ Subscription::Subscription(const SnapshotHub* hub, std::vector<std::string> migr
 TakenSnapshot Subscription::TakeLatest() {
   // The flag is taken before the state is read: a change in between only leads to reading once more.
   if (!listener_->TakeChanged()) return {};
-  const std::shared_ptr<const domain::Snapshot> all = hub_->Latest();
+  const std::shared_ptr<const PublishedRoutings> all = hub_->Latest();
   auto mine = std::make_shared<domain::Snapshot>();
   mine->revision = all->revision;
   mine->store_epoch = all->store_epoch;
@@ -33,7 +33,7 @@ std::unique_ptr<Subscription> SnapshotHub::Subscribe(std::vector<std::string> mi
   return subscription;
 }
 
-WakeList SnapshotHub::Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed,
+WakeList SnapshotHub::Publish(std::shared_ptr<const PublishedRoutings> snapshot, absl::string_view changed,
                               bool urgent) {
   {
     MutexLock lock(&mutex_);
@@ -55,7 +55,7 @@ uint64_t SnapshotHub::UrgentRevision(const std::vector<std::string>& migrations)
   return newest;
 }
 
-std::shared_ptr<const domain::Snapshot> SnapshotHub::Latest() const {
+std::shared_ptr<const PublishedRoutings> SnapshotHub::Latest() const {
   MutexLock lock(&mutex_);
   return latest_;
 }

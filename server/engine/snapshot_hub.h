@@ -13,8 +13,22 @@
 #include "core/base/mutex.h"
 #include "core/domain/snapshot.h"
 #include "server/engine/change_notifier.h"
+#include "server/engine/name_map.h"
 
 namespace lockstep::engine {
+
+// Every published routing state at one revision. Shares with the ones before what has not changed.
+struct PublishedRoutings {
+  uint64_t revision = 0;
+  uint64_t store_epoch = 0;
+  NameMap<std::shared_ptr<const domain::MigrationRouting>> migrations;  // never null
+
+  // Null when the migration isn't in it.
+  const domain::MigrationRouting* Find(absl::string_view name) const {
+    const auto* const found = migrations.Find(name);
+    return found == nullptr ? nullptr : found->get();
+  }
+};
 
 class SnapshotHub;
 
@@ -56,10 +70,10 @@ class SnapshotHub {
   // Replaces the state of every migration by `snapshot`, whose revision is not lower than the one before, and
   // marks the streams that asked for `changed`, urgently or not. Called by the registry, in commit order;
   // wake the result with no lock held.
-  WakeList Publish(std::shared_ptr<const domain::Snapshot> snapshot, absl::string_view changed, bool urgent);
+  WakeList Publish(std::shared_ptr<const PublishedRoutings> snapshot, absl::string_view changed, bool urgent);
 
   // Everything that is published; never null.
-  std::shared_ptr<const domain::Snapshot> Latest() const;
+  std::shared_ptr<const PublishedRoutings> Latest() const;
 
  private:
   friend class Subscription;
@@ -68,8 +82,8 @@ class SnapshotHub {
 
   mutable Mutex mutex_;
   absl::flat_hash_map<std::string, uint64_t> urgent_revisions_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<const domain::Snapshot> latest_ ABSL_GUARDED_BY(mutex_) =
-      std::make_shared<const domain::Snapshot>();
+  std::shared_ptr<const PublishedRoutings> latest_ ABSL_GUARDED_BY(mutex_) =
+      std::make_shared<const PublishedRoutings>();
   ChangeNotifier notifier_;
 };
 

@@ -222,13 +222,13 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
   page->Family("lockstep_gate_check_value", MetricType::Gauge, "Newest estimate of a check.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
-    for (const auto& check : m.gate->result.checks)
+    for (const auto& check : m.gate->outline().checks)
       page->Add(check.estimate, {{"migration", m.name}, {"check", check.check}});
   }
   page->Family("lockstep_gate_check_threshold", MetricType::Gauge, "The bound that the check has to keep.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
-    for (const auto& check : m.gate->result.checks)
+    for (const auto& check : m.gate->outline().checks)
       page->Add(check.budget, {{"migration", m.name}, {"check", check.check}});
   }
   page->Family(
@@ -236,7 +236,7 @@ void AddGate(const engine::EngineMetrics& metrics, Page* page) {
       "Upper end of the confidence sequence of the mismatch ratio, by check; those of one field aside.");
   for (const auto& m : metrics.migrations) {
     if (m.gate == nullptr) continue;
-    for (const auto& check : m.gate->result.checks) {
+    for (const auto& check : m.gate->result().checks) {
       if (check.metric == domain::Metric::kMismatchRatio && check.field.empty()) {
         page->Add(check.upper, {{"migration", m.name}, {"check", check.check}});
       }

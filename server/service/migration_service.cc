@@ -72,7 +72,7 @@ engine::MutationContext ContextOf(const grpc::CallbackServerContext& call,
 v1::Migration MigrationToProto(const engine::MigrationView& view) {
   wire::MigrationView shown;
   if (view.gate != nullptr) {
-    shown.gate = &view.gate->result;
+    shown.gate = &view.gate->result();
     shown.gate_time = view.gate->time;
   }
   for (const engine::FenceWait& wait : view.waiting) {

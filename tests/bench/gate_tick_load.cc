@@ -106,8 +106,8 @@ class Fleet {
   // Every gate has seen every bucket.
   absl::Status CheckEvidence() const {
     LOCKSTEP_ASSIGN_OR_RETURN(const engine::MigrationView view, engine_->registry().Get(ManyName(0)));
-    if (view.gate == nullptr || view.gate->result.checks.size() != TenChecks().checks.size() ||
-        view.gate->result.checks.front().total == 0) {
+    if (view.gate == nullptr || view.gate->result().checks.size() != TenChecks().checks.size() ||
+        view.gate->result().checks.front().total == 0) {
       return absl::InternalError("the gate has not seen the evidence");
     }
     return absl::OkStatus();

@@ -76,7 +76,7 @@ TEST_F(GateEvidenceTest, ARestartGoesOnWithTheSameEvidence) {
       const MigrationView view = Now(name);
       seconds.push_back(absl::StrCat(view.migration->step, " ",
                                      domain::RunStateName(view.migration->run_state), " ",
-                                     view.gate == nullptr ? "-" : Numbers(view.gate->result, origin)));
+                                     view.gate == nullptr ? "-" : Numbers(view.gate->result(), origin)));
       if (restart_every > 0 && i % restart_every == 0) Restart();
     }
     return seconds;
@@ -137,7 +137,7 @@ TEST_F(GateEvidenceTest, TheOrderOfReportsDoesNotMatter) {
     ASSERT_EQ(tidy.migration->step, untidy.migration->step) << "second " << i;
     ASSERT_EQ(tidy.gate == nullptr, untidy.gate == nullptr);
     if (tidy.gate == nullptr) continue;
-    ASSERT_EQ(Numbers(tidy.gate->result), Numbers(untidy.gate->result)) << "second " << i;
+    ASSERT_EQ(Numbers(tidy.gate->result()), Numbers(untidy.gate->result())) << "second " << i;
   }
   EXPECT_EQ(Now(messy).migration->step, 3);
 }
@@ -184,8 +184,8 @@ TEST_F(GateEvidenceTest, ExplainNowIsWhatTheTickSays) {
     const MigrationView view = Now();
     if (view.gate == nullptr || view.gate->time != clock_.Now()) continue;
     const GateExplanation explanation = Explain();
-    ASSERT_EQ(Numbers(explanation.result), Numbers(view.gate->result)) << "second " << i;
-    ASSERT_EQ(Words(explanation.result), Words(view.gate->result)) << "second " << i;
+    ASSERT_EQ(Numbers(explanation.result), Numbers(view.gate->result())) << "second " << i;
+    ASSERT_EQ(Words(explanation.result), Words(view.gate->result())) << "second " << i;
     EXPECT_EQ(explanation.step, view.migration->step);
     EXPECT_EQ(explanation.time, clock_.Now());
     EXPECT_EQ(explanation.last_decision->number, view.migration->decision_count);

@@ -143,7 +143,7 @@ class GateTest : public EngineTest {
   const domain::GateResult& Gate() {
     view_ = Now();
     LOCKSTEP_CHECK(view_.gate != nullptr, "the gate has been evaluated");
-    return view_.gate->result;
+    return view_.gate->result();
   }
   bool HasGuard(const std::string& name) {
     for (const domain::Guard& guard : Gate().guards) {

@@ -17,6 +17,9 @@ using ::testing::HasSubstr;
 
 class RegistryTest : public EngineTest {
  protected:
+  std::shared_ptr<const GateEvaluation> EvaluationNow(domain::GateResult result) {
+    return std::make_shared<const GateEvaluation>(std::move(result), clock_.Now());
+  }
   // Up to the stage of step `step`, every instance following.
   void WalkTo(int step) {
     ASSERT_TRUE(Do(CommandKind::kStart).ok());
@@ -332,7 +335,7 @@ TEST_F(RegistryTest, Watch) {
   ASSERT_TRUE(Do(CommandKind::kPause).ok());
   EXPECT_EQ(woken, 1);  // not read in between
   EXPECT_TRUE(listener->TakeChanged());
-  ASSERT_TRUE(registry().ApplyVerdict(kName, Now().migration->version, {}, clock_.Now()).ok());
+  ASSERT_TRUE(registry().ApplyVerdict(kName, Now().migration->version, EvaluationNow({})).ok());
   EXPECT_EQ(woken, 2);
 }
 
@@ -344,11 +347,11 @@ TEST_F(RegistryTest, AVerdictForAnotherVersionIsDropped) {
   rollback.sentence = "too many mismatches.";
   const uint64_t version = Now().migration->version;
   ASSERT_TRUE(Do(CommandKind::kPause).ok());
-  auto changed = registry().ApplyVerdict(kName, version, rollback, clock_.Now());
+  auto changed = registry().ApplyVerdict(kName, version, EvaluationNow(rollback));
   ASSERT_TRUE(changed.ok());
   EXPECT_FALSE(*changed);
   EXPECT_EQ(StageNow(), Stage::kCanaryRead);
-  changed = registry().ApplyVerdict(kName, version + 1, rollback, clock_.Now());
+  changed = registry().ApplyVerdict(kName, version + 1, EvaluationNow(rollback));
   ASSERT_TRUE(changed.ok());
   EXPECT_TRUE(*changed);
   EXPECT_EQ(StageNow(), Stage::kShadowRead);

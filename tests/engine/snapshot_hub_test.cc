@@ -8,14 +8,14 @@
 namespace lockstep::engine {
 namespace {
 
-std::shared_ptr<const domain::Snapshot> SnapshotAt(uint64_t revision, std::vector<std::string> names) {
-  auto snapshot = std::make_shared<domain::Snapshot>();
+std::shared_ptr<const PublishedRoutings> SnapshotAt(uint64_t revision, std::vector<std::string> names) {
+  auto snapshot = std::make_shared<PublishedRoutings>();
   snapshot->revision = revision;
   for (std::string& name : names) {
-    domain::MigrationRouting routing;
-    routing.name = std::move(name);
-    routing.state.epoch = revision;
-    snapshot->migrations.push_back(std::move(routing));
+    auto routing = std::make_shared<domain::MigrationRouting>();
+    routing->name = name;
+    routing->state.epoch = revision;
+    snapshot->migrations.Set(name, std::move(routing));
   }
   return snapshot;
 }

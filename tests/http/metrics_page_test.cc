@@ -110,9 +110,9 @@ engine::EngineMetrics JudgedMetrics() {
   one.name = NameOf("judged");
   one.read_observed_ratio = 0.25;
   one.repairs_outstanding = 7;
-  auto gate = std::make_shared<engine::GateEvaluation>();
+  domain::GateResult gate;
   const auto add = [&](const char* name, domain::Metric metric, double estimate, double budget) {
-    domain::CheckResult& check = gate->result.checks.emplace_back();
+    domain::CheckResult& check = gate.checks.emplace_back();
     check.check = name;
     check.metric = metric;
     check.estimate = estimate;
@@ -121,11 +121,11 @@ engine::EngineMetrics JudgedMetrics() {
   };
   add("mismatches", domain::Metric::kMismatchRatio, 0.001, 0.01);
   add("city", domain::Metric::kMismatchRatio, 0.002, 0.01);
-  gate->result.checks.back().field = "city";
+  gate.checks.back().field = "city";
   add("latency-p95", domain::Metric::kLatency, 0.05, 0);
   add("repairs", domain::Metric::kOutstandingRepairs, 7, 10);
   add("coverage", domain::Metric::kCoverage, 0.5, 0.999);
-  one.gate = std::move(gate);
+  one.gate = std::make_shared<const engine::GateEvaluation>(std::move(gate), absl::UnixEpoch());
   metrics.migrations.push_back(std::move(one));
   return metrics;
 }
