@@ -1,5 +1,10 @@
 #include "server/engine/evidence_timeline.h"
 
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/domain/transition.h"
 
 namespace lockstep::engine {
@@ -48,6 +53,48 @@ void EvidenceTimeline::Add(const domain::DecisionRecord& record) {
   } else if (record.after.epoch != record.before.epoch && BeginsStep(record.action)) {
     segments_.push_back(segment);
   }
+}
+
+// "uid decisions id restarts generation first_epoch", the generation "-" for none, then "step@seconds" for
+// each segment: they begin at whole seconds.
+std::string EvidenceTimeline::ToRow(absl::string_view uid, uint64_t decisions) const {
+  std::string row = absl::StrCat(uid, " ", decisions, " ", id_, " ", restarts_, " ");
+  if (generation_) {
+    absl::StrAppend(&row, *generation_);
+  } else {
+    absl::StrAppend(&row, "-");
+  }
+  absl::StrAppend(&row, " ", first_epoch_);
+  for (const EvidenceSegment& segment : segments_) {
+    absl::StrAppend(&row, " ", segment.step, "@", absl::ToUnixSeconds(segment.from));
+  }
+  return row;
+}
+
+absl::StatusOr<EvidenceTimeline::Kept> EvidenceTimeline::FromRow(absl::string_view row) {
+  const std::vector<absl::string_view> words = absl::StrSplit(row, ' ');
+  constexpr size_t kSegments = 6;
+  Kept kept;
+  EvidenceTimeline& timeline = kept.timeline;
+  bool sound = words.size() >= kSegments && absl::SimpleAtoi(words[1], &kept.decisions) &&
+               absl::SimpleAtoi(words[2], &timeline.id_) && absl::SimpleAtoi(words[3], &timeline.restarts_) &&
+               absl::SimpleAtoi(words[5], &timeline.first_epoch_);
+  if (sound) kept.uid = std::string(words[0]);
+  if (sound && words[4] != "-") {
+    uint64_t generation = 0;
+    sound = absl::SimpleAtoi(words[4], &generation);
+    timeline.generation_ = generation;
+  }
+  for (size_t i = kSegments; sound && i < words.size(); ++i) {
+    const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(words[i], '@');
+    EvidenceSegment segment;
+    int64_t seconds = 0;
+    sound = absl::SimpleAtoi(parts.first, &segment.step) && absl::SimpleAtoi(parts.second, &seconds);
+    segment.from = absl::FromUnixSeconds(seconds);
+    timeline.segments_.push_back(segment);
+  }
+  if (!sound) return absl::DataLossError(absl::StrCat("\"", row, "\" is no timeline of evidence"));
+  return kept;
 }
 
 absl::Time BucketFloor(absl::Time time) {

@@ -1,5 +1,5 @@
 // Which stretch of time is evidence for which step, derived from a migration's decision records alone, so
-// that a restarted server goes on with the same evidence.
+// that a restarted server goes on with the same evidence. Where a record left it is kept beside the record.
 //
 // A reset (start, edit of the plan or of the contract, going on after a rollback or after a breach, evidence
 // that is too old to be kept) starts evidence anew; a rollback or an abort ends it; every other publish adds
@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/domain/records.h"
@@ -65,12 +66,25 @@ class EvidenceTimeline {
   // published.
   const std::vector<EvidenceSegment>& segments() const { return segments_; }
 
+  // What is kept beside the records, so that a start need not read all of them: the timeline after decision
+  // number `decisions` of the migration with this uid, in which there is no space. One line of text.
+  std::string ToRow(absl::string_view uid, uint64_t decisions) const;
+  struct Kept;
+  // DATA_LOSS when it is no such row.
+  static absl::StatusOr<Kept> FromRow(absl::string_view row);
+
  private:
   uint64_t id_ = 0;
   uint32_t restarts_ = 0;
   std::optional<uint64_t> generation_;  // of the newest evidence, ended or not
   uint64_t first_epoch_ = 0;
   std::vector<EvidenceSegment> segments_;
+};
+
+struct EvidenceTimeline::Kept {
+  std::string uid;
+  uint64_t decisions = 0;
+  EvidenceTimeline timeline;
 };
 
 // Start of the 5 s bucket that contains `time`, and of the first one that begins at or after `time`.

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/error_info.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
@@ -60,17 +61,14 @@ absl::Status Registry::Recover() {
   LOCKSTEP_RETURN_IF_ERROR(requests_.Recover());
   LOCKSTEP_RETURN_IF_ERROR(RecoverStoreEpoch());
   LOCKSTEP_RETURN_IF_ERROR(RecoverRemoteValidity());
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> audit,
-                            store_->Get(store::Table::kMeta, store::MetaKey(kAuditCountKey)));
-  if (audit && !absl::SimpleAtoi(*audit, &audit_count_)) {
-    return absl::DataLossError("the number of audit entries is damaged");
-  }
+  LOCKSTEP_RETURN_IF_ERROR(RecoverAuditHead());
+  LOCKSTEP_ASSIGN_OR_RETURN(const TimelineRows timelines, ReadTimelineRows());
   std::vector<Entries::Item> loaded;
   absl::Status status;
   LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kMigrations, "", "", store::kNoLimit,
                                         [&](absl::string_view, absl::string_view value) {
                                           mutex_.AssertHeld();
-                                          absl::StatusOr<EntryPtr> entry = LoadEntry(value);
+                                          absl::StatusOr<EntryPtr> entry = LoadEntry(value, timelines);
                                           if (!entry.ok()) {
                                             status = entry.status();
                                             return false;
@@ -169,24 +167,70 @@ absl::Status Registry::LowerRemoteValidity() {
   return stored;
 }
 
-absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes) const {
-  LOCKSTEP_ASSIGN_OR_RETURN(domain::Migration decoded, codec_->DecodeMigration(bytes));
-  const auto migration = std::make_shared<const domain::Migration>(std::move(decoded));
-  EvidenceTimeline timeline;
-  const store::KeyRange range = store::DecisionsOf(migration->name);
-  absl::Status damage;
-  LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kDecisions, range.start, range.end, store::kNoLimit,
-                                        [&](absl::string_view, absl::string_view value) {
-                                          absl::StatusOr<domain::DecisionRecord> record =
-                                              codec_->DecodeDecision(value);
-                                          if (!record.ok()) {
-                                            damage = record.status();
-                                            return false;
-                                          }
-                                          timeline.Add(*record);
+absl::Status Registry::RecoverAuditHead() {
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> count,
+                            store_->Get(store::Table::kMeta, store::MetaKey(kAuditCountKey)));
+  if (!count) return absl::OkStatus();
+  if (!absl::SimpleAtoi(*count, &audit_count_)) {
+    return absl::DataLossError("the number of audit entries is damaged");
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::optional<std::string> newest,
+                            store_->Get(store::Table::kAudit, store::AuditKey(audit_count_)));
+  if (!newest) {
+    return absl::DataLossError(absl::StrCat("audit entry ", audit_count_, ", the newest one, is missing"));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(const domain::AuditEntry entry, codec_->DecodeAuditEntry(*newest));
+  if (entry.number == audit_count_) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("audit entry ", audit_count_, ", the newest one, says that it is number ", entry.number));
+}
+
+absl::StatusOr<Registry::TimelineRows> Registry::ReadTimelineRows() const {
+  TimelineRows rows;
+  const store::KeyRange range = store::PrefixRange(kTimelinePrefix);
+  LOCKSTEP_RETURN_IF_ERROR(store_->Scan(store::Table::kMeta, range.start, range.end, store::kNoLimit,
+                                        [&](absl::string_view key, absl::string_view value) {
+                                          rows.emplace(absl::StripPrefix(key, kTimelinePrefix), value);
                                           return true;
                                         }));
+  return rows;
+}
+
+absl::StatusOr<EvidenceTimeline> Registry::LoadTimeline(const domain::Migration& migration,
+                                                        const TimelineRows& rows) const {
+  EvidenceTimeline::Kept kept;
+  // Absent where no version that keeps it has written the migration; behind where another one has since.
+  if (const auto row = rows.find(migration.name); row != rows.end()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(kept, EvidenceTimeline::FromRow(row->second));
+    if (kept.uid != migration.uid) kept = {};  // of an earlier one of that name
+  }
+  if (kept.decisions > migration.decision_count) {
+    return absl::DataLossError(absl::StrCat("the timeline of ", migration.name, " knows ", kept.decisions,
+                                            " decisions, and there are ", migration.decision_count));
+  }
+  if (kept.decisions == migration.decision_count) return std::move(kept.timeline);
+  absl::Status damage;
+  LOCKSTEP_RETURN_IF_ERROR(
+      store_->Scan(store::Table::kDecisions, store::DecisionKey(migration.name, kept.decisions + 1),
+                   store::DecisionsOf(migration.name).end, store::kNoLimit,
+                   [&](absl::string_view, absl::string_view value) {
+                     absl::StatusOr<domain::DecisionRecord> record = codec_->DecodeDecision(value);
+                     if (!record.ok()) {
+                       damage = record.status();
+                       return false;
+                     }
+                     kept.timeline.Add(*record);
+                     return true;
+                   }));
   LOCKSTEP_RETURN_IF_ERROR(damage);
+  return std::move(kept.timeline);
+}
+
+absl::StatusOr<Registry::EntryPtr> Registry::LoadEntry(absl::string_view bytes,
+                                                       const TimelineRows& rows) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(domain::Migration decoded, codec_->DecodeMigration(bytes));
+  const auto migration = std::make_shared<const domain::Migration>(std::move(decoded));
+  LOCKSTEP_ASSIGN_OR_RETURN(EvidenceTimeline timeline, LoadTimeline(*migration, rows));
   EntryPtr entry = MakeEntry(nullptr, migration, std::move(timeline), nullptr, std::nullopt, {});
   LOCKSTEP_ASSIGN_OR_RETURN(
       const std::optional<std::string> stored,

@@ -141,7 +141,8 @@ class Registry {
 
   // Loads everything and publishes the snapshot. Call it once, after InstanceTable::Recover and before
   // anything else. Remote decisions that a former process gave are taken as given now. DATA_LOSS when a
-  // record is damaged.
+  // record is damaged. It takes as long as there are migrations: of their past, and of the audit log, it
+  // reads no more than where they end.
   absl::Status Recover();
 
   // OK, or why no change is possible any more (see UNAVAILABLE above).
@@ -311,7 +312,15 @@ class Registry {
   };
 
   // Recovery.
-  absl::StatusOr<EntryPtr> LoadEntry(absl::string_view bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RecoverAuditHead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // By migration.
+  using TimelineRows = absl::flat_hash_map<std::string, std::string>;
+  absl::StatusOr<TimelineRows> ReadTimelineRows() const;
+  // `rows` are those of the store. Reads the decisions that the migration's own is not of: none, as a rule.
+  absl::StatusOr<EvidenceTimeline> LoadTimeline(const domain::Migration& migration,
+                                                const TimelineRows& rows) const;
+  absl::StatusOr<EntryPtr> LoadEntry(absl::string_view bytes, const TimelineRows& rows) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Gives `migration` the plan and the contract that it had after decision number `decision`.
   absl::Status RestoreDefinition(uint64_t decision, domain::Migration* migration) const;

@@ -326,6 +326,7 @@ absl::Status Registry::Delete(absl::string_view name, const MutationContext& con
       batch.Delete(store::Table::kDecisions, store::DecisionKey(name, number));
       batch.Delete(store::Table::kDefinitions, store::DefinitionKey(name, number));
     }
+    batch.Delete(store::Table::kMeta, store::MetaKey(TimelineKey(name)));
     batch.Put(store::Table::kMeta, store::MetaKey(RetiredKey(name)),
               absl::StrCat(migration.published.epoch, " ", migration.published.generation));
     AppendAudit(context.principal.name, "delete", name, context.reason, now, &batch);

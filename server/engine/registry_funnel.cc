@@ -124,6 +124,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
       RecordOf(before, after, change.time, change.actor, change.action, change.reason, change.evidence);
   EvidenceTimeline timeline = change.before ? change.before->timeline : EvidenceTimeline();
   timeline.Add(decision);
+  std::string timeline_row = timeline.ToRow(after.uid, after.decision_count);
   EntryPtr entry =
       MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after), std::move(timeline),
                 change.keep_gate ? change.before->gate->Get() : nullptr, IsUrgent(change), change.holds);
@@ -133,6 +134,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   batch.Put(store::Table::kMigrations, store::MigrationKey(change.name), codec_->Encode(after));
   batch.Put(store::Table::kDecisions, store::DecisionKey(change.name, decision.number),
             codec_->Encode(decision));
+  batch.Put(store::Table::kMeta, store::MetaKey(TimelineKey(change.name)), std::move(timeline_row));
   if (before == nullptr || before->plan_revision != after.plan_revision ||
       before->contract.revision != after.contract.revision) {
     batch.Put(store::Table::kDefinitions, store::DefinitionKey(change.name, decision.number),

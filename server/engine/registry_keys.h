@@ -30,4 +30,8 @@ inline std::string RemoteEndedKey(absl::string_view name) { return absl::StrCat(
 // created again, it goes on counting, so that an instance that slept through both never takes old for new.
 inline std::string RetiredKey(absl::string_view name) { return absl::StrCat("retired/", name); }
 
+// A migration's timeline of evidence after its newest decision (EvidenceTimeline::ToRow).
+inline constexpr char kTimelinePrefix[] = "timeline/";
+inline std::string TimelineKey(absl::string_view name) { return absl::StrCat(kTimelinePrefix, name); }
+
 }  // namespace lockstep::engine

@@ -10,6 +10,7 @@
 #include "core/domain/traffic_model.h"
 #include "server/engine/engine.h"
 #include "server/engine/evidence_timeline.h"
+#include "server/engine/registry_keys.h"
 #include "server/store/memory_store.h"
 
 namespace lockstep::bench {
@@ -25,6 +26,7 @@ struct Rows {
   std::vector<domain::DecisionRecord> decisions;
   std::vector<std::pair<uint64_t, domain::Migration>> definitions;  // by decision
   std::vector<domain::AuditEntry> audit;
+  engine::EvidenceTimeline timeline;
 };
 
 // Collects what a commit takes, and commits it.
@@ -123,6 +125,7 @@ void ChangeFurther(int changes, Rows* rows) {
   }
   rows->migration.decision_count = rows->decisions.size();
   rows->migration.version = rows->decisions.size();
+  for (const domain::DecisionRecord& decision : rows->decisions) rows->timeline.Add(decision);
 }
 
 absl::Status WriteBuckets(const ManyMigrations& many, const domain::Migration& migration, const Clock& clock,
@@ -213,9 +216,10 @@ absl::Status WriteManyMigrations(const ManyMigrations& many, const store::Record
       entry.revision = store->revision() + 1;
       LOCKSTEP_RETURN_IF_ERROR(writer.Put(store::Table::kAudit, store::AuditKey(entry.number), entry));
     }
-    LOCKSTEP_RETURN_IF_ERROR(WriteBuckets(many, migration, clock, &writer));
+    writer.PutMeta(engine::TimelineKey(name), rows.timeline.ToRow(migration.uid, rows.decisions.size()));
+    if (number == 0) LOCKSTEP_RETURN_IF_ERROR(WriteBuckets(many, migration, clock, &writer));
   }
-  writer.PutMeta("audit_count", absl::StrCat(audit_count));
+  writer.PutMeta(engine::kAuditCountKey, absl::StrCat(audit_count));
   return writer.Flush();
 }
 

@@ -22,7 +22,7 @@ struct ManyMigrations {
   // Further changes that each of them has seen: paused and resumed in turn, a decision and an audit entry
   // each.
   int further_changes = 0;
-  // Closed buckets of evidence that each of them has, up to now; with these counts.
+  // Closed buckets of evidence that the first of them has, up to now; with these counts.
   int buckets = 0;
   domain::WindowStats bucket;
 };
