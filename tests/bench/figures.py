@@ -7,6 +7,9 @@
   figures.py route_pinned < FILE                          ... with client and servers on one core
   figures.py fanout_1000 < FILE FILE: the JSON lines of fanout_load with so many subscribers; also fanout_10000
   figures.py ingest < FILE      FILE: the JSON lines of durable_load --part ingest; also admin
+  figures.py gate_tick < FILE   FILE: the JSON lines of gate_tick_load
+  figures.py restart < FILE     FILE: the JSON lines of restart_load
+  figures.py growth < FILE      FILE: the JSON lines of growth_load
   figures.py table < FILE       FILE: figures; prints them for people
   figures.py --self-test
 
@@ -134,6 +137,32 @@ def admin_figures():
         Figure("admin_synced_write_p50", "us", ("rocksdb", "p50_us")),
         Figure("admin_syncs", "per update", ("update", "syncs_per_call")),
     ]
+def gate_tick_figures():
+    def subject(count):
+        return f"gate_tick_{count}"
+
+    figures = [Figure("gate_tick", "s", (subject(10000), "cpu_s"), (subject(10000), "limit_s"), "<= 1"),
+               Figure("gate_tick_wall", "s", (subject(10000), "wall_s"), (subject(10000), "limit_s")),
+               Figure("gate_tick_idle", "s", (subject(10000), "idle_cpu_s"), (subject(10000), "limit_s"))]
+    return figures + [Figure(f"gate_tick_check_{count}", "ns", (subject(count), "check_ns"), (subject(1), "check_ns"))
+                      for count in (1, 10, 100, 1000, 10000)]
+
+
+def restart_figures():
+    figures = [Figure("restart_ready", "ms", ("audit", "ready_ms"), ("created", "ready_ms"), "<= 1.5"),
+               Figure("restart_cpu", "ms", ("audit", "cpu_ms"), ("created", "cpu_ms"), "<= 1.5"),
+               Figure("restart_memory", "MiB", ("audit", "rss_mib"), ("created", "rss_mib"))]
+    for measure, name, unit in (("ready_ms", "ready", "ms"), ("cpu_ms", "cpu", "ms"), ("rss_mib", "memory", "MiB")):
+        figures += [Figure(f"restart_{name}_created", unit, ("created", measure), ("empty", measure)),
+                    Figure(f"restart_{name}_windows", unit, ("windows", measure), ("created", measure))]
+    return figures
+
+
+def growth_figures():
+    curves = {"route_by_handle": 10_000, "remote_route": 10_000, "publish": 10_000, "acknowledge": 10_000,
+              "heartbeat": 10_000, "decide_pinned": 100_000}
+    return [Figure(f"growth_{curve}_{10 ** i}", "ns", (f"{curve}_{10 ** i}", "ns"), (f"{curve}_1", "ns"))
+            for curve, largest in curves.items() for i in range(len(str(largest)))]
 
 
 PARTS = {
@@ -145,6 +174,9 @@ PARTS = {
                                 "batch_route_decisions": ">= 20"}),
     "fanout_1000": fanout_figures("_1000"),
     "fanout_10000": fanout_figures("_10000"),
+    "gate_tick": gate_tick_figures(),
+    "restart": restart_figures(),
+    "growth": growth_figures(),
     "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
 }
 
@@ -256,6 +288,8 @@ def self_test():
     plain = evaluate(Figure("f", "ns", ("a", "x")), rounds)
     assert plain["ratio"] is None and plain["pass"] is None and plain["against"] is None, plain
     assert met == evaluate(Figure("f", "ns", ("a", "x"), ("b", "x"), "<= 2.1"), rounds), "not reproducible"
+    for part, figures in PARTS.items():
+        assert len({figure.bench for figure in figures}) == len(figures), f"{part}: two figures of one name"
     assert list(json_documents('{"a":1}\n {"b":2}\n')) == [{"a": 1}, {"b": 2}]
     bounded = route_rounds([{"round": 0, "subject": "ingest", "calls_per_s": 7.0},
                             {"round": 0, "subject": "limit", "calls_per_s": 10.0}])

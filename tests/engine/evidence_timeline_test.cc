@@ -55,7 +55,15 @@ TEST(EvidenceTimeline, FollowsTheRecords) {
     record.after.generation = row.generation;
     if (row.breached) record.evidence.emplace().verdict = domain::Verdict::kRollBack;
     const uint64_t id = timeline.id();
+    // Kept and read again it goes on as if it had not been.
+    auto kept = EvidenceTimeline::FromRow(timeline.ToRow("some-uid", 7));
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    EXPECT_EQ(kept->uid, "some-uid");
+    EXPECT_EQ(kept->decisions, 7u);
+    kept->timeline.Add(record);
     timeline.Add(record);
+    EXPECT_EQ(kept->timeline.ToRow("u", 8), timeline.ToRow("u", 8)) << row.what;
+    EXPECT_EQ(kept->timeline.segments(), timeline.segments()) << row.what;
     EXPECT_EQ(timeline.segments().size(), row.segments) << row.what;
     EXPECT_EQ(timeline.id() != id, row.reset) << row.what;
     EXPECT_EQ(timeline.restarts(), row.restarts) << row.what;
@@ -64,6 +72,13 @@ TEST(EvidenceTimeline, FollowsTheRecords) {
       EXPECT_EQ(timeline.begin(), BucketCeil(now)) << row.what;
     }
     now += absl::Seconds(7);
+  }
+}
+
+TEST(EvidenceTimeline, RefusesRowsThatCannotBe) {
+  for (const char* const row : {"", "uid", "uid 1 1 1 1", "uid x 1 1 1 1", "uid 1 1 1 ? 1", "uid 1 1 1 - 1 2",
+                                "uid 1 1 1 - 1 2@", "uid 1 1 1 - 1  2@5"}) {
+    EXPECT_TRUE(absl::IsDataLoss(EvidenceTimeline::FromRow(row).status())) << row;
   }
 }
 
