@@ -97,12 +97,12 @@ InstanceMessage InstanceSession::StateMessage() {
   sent_is_full_ = accepted_ == nullptr || sent_ != nullptr;
   sent_ = newest_;
   send_due_ = false;
-  const uint64_t digest = domain::SnapshotDigest(*sent_);
   for (const domain::MigrationRouting& migration : sent_->migrations) {
     engine_->instances().NoteSent(instance_id_, connection_, migration.name, migration.state.epoch);
   }
-  if (sent_is_full_) return SnapshotMessage{sent_, digest};
-  return DeltaMessage{domain::DeltaBetween(*accepted_, *sent_), digest};
+  SnapshotGroup& group = subscription_->group();
+  if (sent_is_full_) return group.Whole(sent_);
+  return group.Since(accepted_, sent_);
 }
 
 }  // namespace lockstep::engine

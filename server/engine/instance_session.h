@@ -24,18 +24,11 @@
 #include "core/domain/records.h"
 #include "core/domain/snapshot.h"
 #include "server/engine/engine.h"
+#include "server/engine/snapshot_group.h"
 
 namespace lockstep::engine {
 
-// What is sent to an instance.
-struct SnapshotMessage {
-  std::shared_ptr<const domain::Snapshot> snapshot;
-  uint64_t digest = 0;
-};
-struct DeltaMessage {
-  domain::SnapshotDelta delta;
-  uint64_t digest = 0;  // of the snapshot that results
-};
+// What is sent to an instance, besides a SnapshotMessage or DeltaMessage (snapshot_group.h).
 struct HeartbeatMessage {
   uint64_t revision = 0;  // the newest one there is for this instance
 };
@@ -85,6 +78,7 @@ class InstanceSession {
   std::unique_ptr<Subscription> subscription_;  // set by Open; thread-safe in itself
 
   mutable Mutex mutex_;
+  // Shared with every session that asked for the same migrations.
   std::shared_ptr<const domain::Snapshot> newest_ ABSL_GUARDED_BY(mutex_);  // null: none yet
   std::shared_ptr<const domain::Snapshot> accepted_
       ABSL_GUARDED_BY(mutex_);                                            // null: what it has is not known

@@ -183,6 +183,8 @@ class Registry {
 
   // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
   absl::Status PublishIfPossible(absl::string_view name);
+  // Whether PublishIfPossible might have something to do, and wait for the disk.
+  bool HasPending(absl::string_view name) const;
   // The same for all, since remote decisions and leases end without anybody saying so; and releases the holds
   // that have lasted too long. For a periodic call.
   absl::Status PublishAllPossible();

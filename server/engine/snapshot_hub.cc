@@ -7,30 +7,43 @@
 
 namespace lockstep::engine {
 
-Subscription::Subscription(const SnapshotHub* hub, std::vector<std::string> migrations)
-    : hub_(hub), migrations_(std::move(migrations)) {}
+Subscription::~Subscription() { hub_->Leave(*group_); }
 
 TakenSnapshot Subscription::TakeLatest() {
   // The flag is taken before the state is read: a change in between only leads to reading once more.
   if (!listener_->TakeChanged()) return {};
-  const std::shared_ptr<const PublishedRoutings> all = hub_->Latest();
-  auto mine = std::make_shared<domain::Snapshot>();
-  mine->revision = all->revision;
-  mine->store_epoch = all->store_epoch;
-  for (const std::string& name : migrations_) {
-    if (const domain::MigrationRouting* routing = all->Find(name)) mine->migrations.push_back(*routing);
-  }
-  const uint64_t before = taken_revision_.exchange(all->revision);
-  return {std::move(mine), hub_->UrgentRevision(migrations_) > before};
+  SnapshotGroup::View view =
+      group_->ViewOf(hub_->Latest(), [this] { return hub_->UrgentRevision(group_->migrations()); });
+  const uint64_t before = taken_revision_.exchange(view.snapshot->revision);
+  return {std::move(view.snapshot), view.urgent_revision > before};
 }
 
 std::unique_ptr<Subscription> SnapshotHub::Subscribe(std::vector<std::string> migrations,
                                                      std::function<void()> wake) {
   std::sort(migrations.begin(), migrations.end());
   migrations.erase(std::unique(migrations.begin(), migrations.end()), migrations.end());
-  auto subscription = std::unique_ptr<Subscription>(new Subscription(this, std::move(migrations)));
-  subscription->listener_ = notifier_.Listen(subscription->migrations_, std::move(wake));
+  auto subscription = std::unique_ptr<Subscription>(new Subscription(this, Join(std::move(migrations))));
+  subscription->listener_ = notifier_.Listen(subscription->group_->migrations(), std::move(wake));
   return subscription;
+}
+
+std::shared_ptr<SnapshotGroup> SnapshotHub::Join(std::vector<std::string> migrations) {
+  MutexLock lock(&mutex_);
+  Members& members = groups_[migrations];
+  if (members.group == nullptr) members.group = std::make_shared<SnapshotGroup>(std::move(migrations));
+  ++members.subscriptions;
+  return members.group;
+}
+
+void SnapshotHub::Leave(const SnapshotGroup& group) {
+  MutexLock lock(&mutex_);
+  const auto members = groups_.find(group.migrations());
+  if (--members->second.subscriptions == 0) groups_.erase(members);
+}
+
+size_t SnapshotHub::groups() const {
+  MutexLock lock(&mutex_);
+  return groups_.size();
 }
 
 WakeList SnapshotHub::Publish(std::shared_ptr<const PublishedRoutings> snapshot, absl::string_view changed,

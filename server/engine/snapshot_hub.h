@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,22 +14,10 @@
 #include "core/base/mutex.h"
 #include "core/domain/snapshot.h"
 #include "server/engine/change_notifier.h"
-#include "server/engine/name_map.h"
+#include "server/engine/published_routings.h"
+#include "server/engine/snapshot_group.h"
 
 namespace lockstep::engine {
-
-// Every published routing state at one revision. Shares with the ones before what has not changed.
-struct PublishedRoutings {
-  uint64_t revision = 0;
-  uint64_t store_epoch = 0;
-  NameMap<std::shared_ptr<const domain::MigrationRouting>> migrations;  // never null
-
-  // Null when the migration isn't in it.
-  const domain::MigrationRouting* Find(absl::string_view name) const {
-    const auto* const found = migrations.Find(name);
-    return found == nullptr ? nullptr : found->get();
-  }
-};
 
 class SnapshotHub;
 
@@ -43,22 +32,31 @@ struct TakenSnapshot {
 // One stream's slot. Thread-safe. The rules for `wake` and for destruction are those of Listener.
 class Subscription {
  public:
+  ~Subscription();
+  Subscription(const Subscription&) = delete;
+  Subscription& operator=(const Subscription&) = delete;
+
   // The newest snapshot of the migrations asked for, sorted by name; nothing when nothing changed since the
   // last call. The first call returns the state at subscription or a newer one. Migrations that do not exist
-  // are absent.
+  // are absent. Streams that asked for the same migrations get the same object.
   TakenSnapshot TakeLatest();
+
+  // Whom it shares messages with.
+  SnapshotGroup& group() { return *group_; }
 
  private:
   friend class SnapshotHub;
-  Subscription(const SnapshotHub* hub, std::vector<std::string> migrations);
+  Subscription(SnapshotHub* hub, std::shared_ptr<SnapshotGroup> group)
+      : hub_(hub), group_(std::move(group)) {}
 
-  const SnapshotHub* const hub_;
-  std::vector<std::string> migrations_;  // sorted, unique
+  SnapshotHub* const hub_;
+  const std::shared_ptr<SnapshotGroup> group_;
   std::unique_ptr<Listener> listener_;
   std::atomic<uint64_t> taken_revision_{0};
 };
 
-// Thread-safe. Must outlive its subscriptions. Lock order: the registry's lock before the hub's.
+// Thread-safe. Must outlive its subscriptions. Lock order: the registry's lock and a group's before the
+// hub's.
 class SnapshotHub {
  public:
   SnapshotHub() = default;
@@ -75,8 +73,13 @@ class SnapshotHub {
   // Everything that is published; never null.
   std::shared_ptr<const PublishedRoutings> Latest() const;
 
+  // Sets of migrations that streams ask for at the moment.
+  size_t groups() const;
+
  private:
   friend class Subscription;
+  std::shared_ptr<SnapshotGroup> Join(std::vector<std::string> migrations);
+  void Leave(const SnapshotGroup& group);
   // Of the newest urgent change of any of `migrations`; 0 = none.
   uint64_t UrgentRevision(const std::vector<std::string>& migrations) const;
 
@@ -84,6 +87,11 @@ class SnapshotHub {
   absl::flat_hash_map<std::string, uint64_t> urgent_revisions_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const PublishedRoutings> latest_ ABSL_GUARDED_BY(mutex_) =
       std::make_shared<const PublishedRoutings>();
+  struct Members {
+    std::shared_ptr<SnapshotGroup> group;
+    size_t subscriptions = 0;
+  };
+  std::map<std::vector<std::string>, Members> groups_ ABSL_GUARDED_BY(mutex_);  // by their migrations
   ChangeNotifier notifier_;
 };
 

@@ -1,9 +1,13 @@
 #include "server/service/instance_stream.h"
 
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/wire/routing.h"
@@ -15,6 +19,29 @@ namespace {
 
 constexpr char kGoingAway[] = "the server is closing the stream: reconnect";
 constexpr char kTooMany[] = "too many instances enrol at once: come back a little later";
+// What an instance of more migrations says is worth a hop to the pool: it is looked at one by one.
+constexpr int kManyMigrations = 32;
+
+grpc::ByteBuffer BytesOf(const v1::WatchResponse& response) {
+  grpc::ByteBuffer bytes;
+  bool owned = false;
+  const grpc::Status status =
+      grpc::SerializationTraits<v1::WatchResponse>::Serialize(response, &bytes, &owned);
+  LOCKSTEP_CHECK(status.ok(), "a response can be serialised");
+  return bytes;
+}
+
+v1::WatchResponse ToResponse(const engine::SnapshotMessage& message) {
+  v1::WatchResponse response;
+  *response.mutable_snapshot() = wire::ToProto(*message.snapshot, message.digest);
+  return response;
+}
+
+v1::WatchResponse ToResponse(const engine::DeltaMessage& message) {
+  v1::WatchResponse response;
+  *response.mutable_delta() = wire::ToProto(*message.delta, message.digest);
+  return response;
+}
 
 }  // namespace
 
@@ -40,18 +67,51 @@ void InstanceStream::OnReadDone(bool ok) {
     MutexLock lock(&mutex_);
     return FinishOnce(grpc::Status::OK);
   }
-  Submit(&InstanceStream::Handle);
+  auto request = std::make_unique<v1::WatchRequest>();
+  if (!grpc::SerializationTraits<v1::WatchRequest>::Deserialize(&request_, request.get()).ok()) {
+    return Fail(absl::InvalidArgumentError("the message is not a WatchRequest: it can't be parsed"));
+  }
+  if (!MayWait(*request)) return Handle(*request);
+  waiting_ = std::move(request);
+  Submit(&InstanceStream::HandleWaiting);
 }
 
-void InstanceStream::Handle() {
+bool InstanceStream::MayWait(const v1::WatchRequest& request) const {
+  if (handled_session_ == nullptr || many_migrations_) return true;
+  switch (request.message_case()) {
+    case v1::WatchRequest::kAccept:
+    case v1::WatchRequest::kNack:
+    case v1::WatchRequest::kHeartbeat:
+    case v1::WatchRequest::MESSAGE_NOT_SET:
+      return false;
+    case v1::WatchRequest::kAck:
+      break;
+    case v1::WatchRequest::kEnrol:
+    case v1::WatchRequest::kLeave:
+      return true;
+  }
+  // One that a publish waits for is followed by the publish.
+  const v1::Ack& ack = request.ack();
+  if (ack.held_size() > kManyMigrations || ack.slice_checks_size() > 0) return true;
+  const engine::Registry& registry = context_.engine->registry();
+  return std::any_of(ack.held().begin(), ack.held().end(),
+                     [&](const v1::HeldEpoch& held) { return registry.HasPending(held.migration()); });
+}
+
+void InstanceStream::HandleWaiting() {
+  const std::unique_ptr<v1::WatchRequest> request = std::move(waiting_);
+  Handle(*request);
+}
+
+void InstanceStream::Handle(const v1::WatchRequest& request) {
   absl::Status handled;
   const bool enrolled = handled_session_ != nullptr;
-  if (enrolled == request_.has_enrol()) {
+  if (enrolled == request.has_enrol()) {
     handled =
         absl::FailedPreconditionError(enrolled ? "enrol: may be sent once a stream, as its first message"
                                                : "the first message of a stream has to be enrol");
   } else {
-    handled = enrolled ? HandleMessage() : HandleEnrol(request_.enrol());
+    handled = enrolled ? HandleMessage(request) : HandleEnrol(request.enrol());
   }
   if (!handled.ok()) return Fail(handled);
   WriteNext();
@@ -59,22 +119,22 @@ void InstanceStream::Handle() {
   if (!finished_ && !turned_away_) StartRead(&request_);
 }
 
-absl::Status InstanceStream::HandleMessage() {
+absl::Status InstanceStream::HandleMessage(const v1::WatchRequest& request) {
   engine::InstanceSession& session = *handled_session_;
-  switch (request_.message_case()) {
+  switch (request.message_case()) {
     case v1::WatchRequest::kAccept:
-      return session.OnAccept(request_.accept().revision());
+      return session.OnAccept(request.accept().revision());
     case v1::WatchRequest::kAck: {
-      LOCKSTEP_ASSIGN_OR_RETURN(const wire::Ack ack, wire::AckFromProto(request_.ack()));
+      LOCKSTEP_ASSIGN_OR_RETURN(const wire::Ack ack, wire::AckFromProto(request.ack()));
       return session.OnAck(ack.revision, ack.held, ack.slice_checks);
     }
     case v1::WatchRequest::kNack: {
-      const std::string reason = wire::NackReason(request_.nack());
+      const std::string reason = wire::NackReason(request.nack());
       Log(LogLevel::kWarning, "snapshot rejected", {{"instance", session.instance_id()}, {"reason", reason}});
-      return session.OnNack(request_.nack().revision(), reason);
+      return session.OnNack(request.nack().revision(), reason);
     }
     case v1::WatchRequest::kHeartbeat:
-      return HandleHeartbeat(request_.heartbeat());
+      return HandleHeartbeat(request.heartbeat());
     case v1::WatchRequest::kLeave:
       return HandleLeave();
     case v1::WatchRequest::kEnrol:
@@ -109,6 +169,7 @@ absl::Status InstanceStream::HandleEnrol(const v1::Enrol& enrol) {
   Log(LogLevel::kInfo, "instance enrolled",
       {{"instance", request.instance_id}, {"service", request.service}});
   handled_session_ = session.get();
+  many_migrations_ = request.migrations.size() > kManyMigrations;
   MutexLock lock(&mutex_);
   session_ = std::move(session);
   return absl::OkStatus();
@@ -132,17 +193,16 @@ absl::Status InstanceStream::HandleLeave() {
 void InstanceStream::WriteNext() {
   MutexLock lock(&mutex_);
   if (writing_ || finished_) return;
-  if (NextResponse()) {
+  if (const grpc::ByteBuffer* const response = NextResponse()) {
     writing_ = true;
-    StartWrite(&response_);
+    StartWrite(response);
   } else if (drained_) {
     FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, turned_away_ ? kTooMany : kGoingAway));
   }
 }
 
-bool InstanceStream::NextResponse() {
-  if (drained_) return false;
-  response_.Clear();
+const grpc::ByteBuffer* InstanceStream::NextResponse() {
+  if (drained_) return nullptr;
   std::optional<engine::InstanceMessage> message;
   if (turned_away_) {
     message = engine::DrainMessage{*turned_away_};
@@ -152,25 +212,35 @@ bool InstanceStream::NextResponse() {
   } else if (end_due_) {
     message = engine::DrainMessage{kReconnectAfterDrain};
   }
-  if (!message) return false;
-  if (const auto* snapshot = std::get_if<engine::SnapshotMessage>(&*message)) {
-    *response_.mutable_snapshot() = wire::ToProto(*snapshot->snapshot, snapshot->digest);
-  } else if (const auto* delta = std::get_if<engine::DeltaMessage>(&*message)) {
-    *response_.mutable_delta() = wire::ToProto(delta->delta, delta->digest);
-  } else if (const auto* heartbeat = std::get_if<engine::HeartbeatMessage>(&*message)) {
-    response_.mutable_heartbeat()->set_revision(heartbeat->revision);
+  if (!message) return nullptr;
+  if (const auto* snapshot = std::get_if<engine::SnapshotMessage>(&*message)) return SharedBytes(*snapshot);
+  if (const auto* delta = std::get_if<engine::DeltaMessage>(&*message)) return SharedBytes(*delta);
+  v1::WatchResponse response;
+  if (const auto* heartbeat = std::get_if<engine::HeartbeatMessage>(&*message)) {
+    response.mutable_heartbeat()->set_revision(heartbeat->revision);
   } else {
     drained_ = true;
-    *response_.mutable_drain()->mutable_reconnect_after() =
+    *response.mutable_drain()->mutable_reconnect_after() =
         wire::ToProto(std::get<engine::DrainMessage>(*message).reconnect_after);
   }
-  return true;
+  response_ = BytesOf(response);
+  return &response_;
+}
+
+template <typename Message>
+const grpc::ByteBuffer* InstanceStream::SharedBytes(const Message& message) {
+  shared_response_ = message.form;
+  return &message.form->template GetOrMake<grpc::ByteBuffer>([&] {
+    context_.states_encoded->fetch_add(1);
+    return BytesOf(ToResponse(message));
+  });
 }
 
 void InstanceStream::OnWriteDone(bool ok) {
   {
     MutexLock lock(&mutex_);
     writing_ = false;
+    shared_response_.reset();
     if (!ok) return FinishOnce(grpc::Status::CANCELLED);
   }
   WriteNext();

@@ -1,7 +1,9 @@
 // One instance's Watch stream: engine::InstanceSession over gRPC.
 //
 // Requests are handled one at a time in the order they came: the next is read when the last has taken effect.
-// Responses are asked of the session one at a time, when the last has been written.
+// What only touches memory is handled where it was read, the rest on the worker pool. Responses are asked of
+// the session one at a time, when the last has been written. They are written as bytes, which the streams
+// that asked for the same migrations share.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -34,10 +36,11 @@ struct StreamContext {
   const Clock* clock;
   absl::Duration
       max_stream_age;  // older ones are drained, so that load spreads over servers; +-10 % by instance
+  std::atomic<uint64_t>* states_encoded;  // snapshots and deltas that were turned into bytes
 };
 
 // Owns itself: gone once gRPC is done with the stream and no task of it is left on the pool.
-class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>,
+class InstanceStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                              public EndableStream {
  public:
   explicit InstanceStream(const StreamContext& context);
@@ -58,16 +61,21 @@ class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1
   void Release();
   void LeaveGroup();
 
-  // On the worker pool, one at a time.
-  void Handle();
+  // Whether handling it may wait for the disk, or take long.
+  bool MayWait(const v1::WatchRequest& request) const;
+  // One at a time.
+  void HandleWaiting();
+  void Handle(const v1::WatchRequest& request);
   absl::Status HandleEnrol(const v1::Enrol& enrol);
-  absl::Status HandleMessage();  // any but enrol
+  absl::Status HandleMessage(const v1::WatchRequest& request);  // any but enrol
   absl::Status HandleHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status HandleLeave();
 
   void WriteNext();
-  // Fills response_ with whatever is most urgent; false when there is nothing.
-  bool NextResponse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whatever is most urgent; null when there is nothing. Stays as it is until the next call.
+  const grpc::ByteBuffer* NextResponse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  template <typename Message>
+  const grpc::ByteBuffer* SharedBytes(const Message& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishOnce(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fail(const absl::Status& status);
 
@@ -76,15 +84,19 @@ class InstanceStream final : public grpc::ServerBidiReactor<v1::WatchRequest, v1
   // One for gRPC until LeaveGroup, one for each task on the pool.
   std::atomic<int> references_{1};
 
-  v1::WatchRequest request_;  // gRPC's while a read is under way, else Handle's
+  grpc::ByteBuffer request_;                   // gRPC's while a read is under way
+  std::unique_ptr<v1::WatchRequest> waiting_;  // for HandleWaiting
 
   // Set by the first request and then constant; Handle's.
   engine::InstanceSession* handled_session_ = nullptr;
+  bool many_migrations_ = false;
   absl::Duration drain_at_ = absl::InfiniteDuration();  // since boot
 
   Mutex mutex_;
   std::unique_ptr<engine::InstanceSession> session_ ABSL_GUARDED_BY(mutex_);
-  v1::WatchResponse response_ ABSL_GUARDED_BY(mutex_);
+  // What is being written: one of these.
+  std::shared_ptr<const engine::TransportForm> shared_response_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer response_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Duration> turned_away_ ABSL_GUARDED_BY(mutex_);  // come back after this long
   bool end_due_ ABSL_GUARDED_BY(mutex_) = false;                       // the server is going away
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;

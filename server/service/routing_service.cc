@@ -21,7 +21,7 @@ void FillCommon(const engine::RemoteRouting& remote, Response* response) {
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>* RoutingServiceImpl::Watch(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* RoutingServiceImpl::Watch(
     grpc::CallbackServerContext*) {
   return new InstanceStream(stream_context_);
 }

@@ -1,6 +1,8 @@
 // RoutingService: the enrol/watch stream and unary decisions. Thin: wire -> engine or domain::Decide -> wire.
 #pragma once
 
+#include <atomic>
+
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
@@ -19,18 +21,25 @@ struct RoutingServiceOptions {
 };
 
 // Thread-safe. Owns none of the arguments.
-class RoutingServiceImpl final : public v1::RoutingService::CallbackService {
+class RoutingServiceImpl final
+    : public v1::RoutingService::WithRawCallbackMethod_Watch<v1::RoutingService::WithCallbackMethod_Route<
+          v1::RoutingService::WithCallbackMethod_BatchRoute<v1::RoutingService::Service>>> {
  public:
   RoutingServiceImpl(engine::Engine* engine, WorkerPool* pool, const Clock* clock,
                      const RoutingServiceOptions& options = {})
       : engine_(engine),
         admission_(options.max_enrolments_per_second),
-        stream_context_{engine, pool, &streams_, &admission_, clock, options.max_stream_age} {}
+        stream_context_{engine,          pool, &streams_, &admission_, clock, options.max_stream_age,
+                        &states_encoded_} {}
 
   // Tells every open stream to reconnect, and refuses new ones.
   void EndStreams() { streams_.EndAll(); }
 
-  grpc::ServerBidiReactor<v1::WatchRequest, v1::WatchResponse>* Watch(grpc::CallbackServerContext*) override;
+  // Snapshots and deltas that were turned into bytes, each for all streams that were sent it.
+  uint64_t states_encoded() const { return states_encoded_.load(); }
+
+  // In bytes, so that streams can share them; InstanceStream parses what comes.
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Watch(grpc::CallbackServerContext*) override;
   grpc::ServerUnaryReactor* Route(grpc::CallbackServerContext*, const v1::RouteRequest*,
                                   v1::RouteResponse*) override;
   grpc::ServerUnaryReactor* BatchRoute(grpc::CallbackServerContext*, const v1::BatchRouteRequest*,
@@ -40,6 +49,7 @@ class RoutingServiceImpl final : public v1::RoutingService::CallbackService {
   engine::Engine* const engine_;
   StreamGroup streams_;
   Admission admission_;
+  std::atomic<uint64_t> states_encoded_{0};
   const StreamContext stream_context_;
 };
 

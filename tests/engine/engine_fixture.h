@@ -180,7 +180,7 @@ class EngineTest : public ::testing::Test {
         taken = snapshot->snapshot;
         EXPECT_EQ(domain::SnapshotDigest(*taken), snapshot->digest);
       } else if (const auto* delta = std::get_if<DeltaMessage>(&*message)) {
-        auto applied = domain::ApplyDelta(*stream.in_force, delta->delta);
+        auto applied = domain::ApplyDelta(*stream.in_force, *delta->delta);
         EXPECT_TRUE(applied.ok()) << applied.status();
         EXPECT_EQ(domain::SnapshotDigest(*applied), delta->digest);
         taken = std::make_shared<const domain::Snapshot>(*std::move(applied));

@@ -26,7 +26,7 @@ class InstanceSessionTest : public EngineTest {
       return "snapshot";
     }
     if (const auto* delta = std::get_if<DeltaMessage>(&*message)) {
-      last_revision_ = delta->delta.revision;
+      last_revision_ = delta->delta->revision;
       return "delta";
     }
     if (const auto* heartbeat = std::get_if<HeartbeatMessage>(&*message)) {

@@ -41,8 +41,8 @@ class ThreadsTest : public EngineTest {
             revision = snapshot->snapshot->revision;
             next = snapshot->snapshot->Find(kName)->state.epoch;
           } else if (const auto* delta = std::get_if<DeltaMessage>(&*message)) {
-            revision = delta->delta.revision;
-            if (!delta->delta.changed.empty()) next = delta->delta.changed[0].state.epoch;
+            revision = delta->delta->revision;
+            if (!delta->delta->changed.empty()) next = delta->delta->changed[0].state.epoch;
           } else {
             continue;
           }

@@ -197,11 +197,11 @@ void Server::Send(const ConnectionPtr& connection, engine::InstanceMessage messa
                    network_->SendSnapshot(connection, *sent.snapshot, sent.digest);
                  },
                  [&](const engine::DeltaMessage& sent) {
-                   for (const domain::MigrationRouting& routing : sent.delta.changed)
+                   for (const domain::MigrationRouting& routing : sent.delta->changed)
                      Note(connection, routing);
                    network_->SendDown(connection,
-                                      [sent, newest](StreamHandler&) { newest(sent.delta.changed); });
-                   network_->SendDelta(connection, sent.delta, sent.digest);
+                                      [sent, newest](StreamHandler&) { newest(sent.delta->changed); });
+                   network_->SendDelta(connection, *sent.delta, sent.digest);
                  },
                  [&](const engine::HeartbeatMessage& sent) {
                    network_->SendDown(connection,
