@@ -8,8 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <iostream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
@@ -17,6 +20,8 @@ extern char** environ;
 
 namespace lockstep::bench {
 namespace {
+
+constexpr char kError[] = "error: ";
 
 absl::Duration ReadClock(clockid_t clock) {
   timespec now{};
@@ -60,21 +65,31 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const std::vec
   }
 
   std::unique_ptr<ChildProcess> child(new ChildProcess(pid, input[1], output[0]));
-  LOCKSTEP_RETURN_IF_ERROR(child->ReadFirstLine());
+  LOCKSTEP_ASSIGN_OR_RETURN(child->first_line_, child->ReadLine());
   if (clock_getcpuclockid(pid, &child->cpu_clock_) != 0)
     return absl::UnavailableError("no CPU clock of the child");
   return child;
 }
 
-absl::Status ChildProcess::ReadFirstLine() {
+absl::StatusOr<std::string> ChildProcess::ReadLine() {
+  std::string line;
   char c = 0;
   ssize_t got = 0;
   while ((got = read(output_, &c, 1)) == 1 || (got < 0 && errno == EINTR)) {
     if (got < 0) continue;
-    if (c == '\n') return absl::OkStatus();
-    first_line_ += c;
+    if (c == '\n') return line;
+    line += c;
   }
-  return absl::UnavailableError(absl::StrCat("the server process ended before it was ready: ", first_line_));
+  return absl::UnavailableError(absl::StrCat("a process of the benchmark has ended: ", line));
+}
+
+absl::StatusOr<std::string> ChildProcess::Ask(const std::string& line) {
+  const std::string said = absl::StrCat(line, "\n");
+  if (write(input_, said.data(), said.size()) != static_cast<ssize_t>(said.size()))
+    return absl::UnavailableError("a process of the benchmark has ended");
+  LOCKSTEP_ASSIGN_OR_RETURN(std::string answer, ReadLine());
+  if (absl::StartsWith(answer, kError)) return absl::InternalError(answer);
+  return answer;
 }
 
 ChildProcess::~ChildProcess() {
@@ -88,15 +103,32 @@ ChildProcess::~ChildProcess() {
 absl::Duration ChildProcess::CpuTime() const { return ReadClock(cpu_clock_); }
 
 void AnnounceAndWait(const std::string& line) {
-  printf("%s\n", line.c_str());
-  fflush(stdout);
-  char ignored = 0;
-  ssize_t got = 0;
-  while ((got = read(STDIN_FILENO, &ignored, 1)) > 0 || (got < 0 && errno == EINTR)) {
+  AnnounceAndAnswer(line, [](const std::string&) { return std::string(); });
+}
+
+void AnnounceAndAnswer(const std::string& line, const Answer& answer) {
+  const auto say = [](const std::string& text) {
+    printf("%s\n", text.c_str());
+    fflush(stdout);
+  };
+  say(line);
+  for (std::string asked; std::getline(std::cin, asked);) {
+    const absl::StatusOr<std::string> answered = answer(asked);
+    say(answered.ok() ? *answered : absl::StrCat(kError, answered.status().ToString()));
   }
 }
 
 absl::Duration OwnCpuTime() { return ReadClock(CLOCK_PROCESS_CPUTIME_ID); }
+
+double ResidentKibibytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (absl::StartsWith(line, "VmRSS:")) return std::stod(line.substr(6));
+  }
+  return 0;
+}
+
+int64_t MonotonicNanoseconds() { return absl::ToInt64Nanoseconds(ReadClock(CLOCK_MONOTONIC)); }
 
 absl::Status PinToCores(const std::vector<int>& cores) {
   if (cores.empty()) return absl::OkStatus();

@@ -2,17 +2,20 @@
 //
 //   route_load --pairs 20 --seconds 0.5 --in-flight 64
 //   route_load --client-cores 0 --server-cores 0        # the quietest way to compare CPU time
+//   route_load --mtls                                   # each end shows the other a certificate
 //
 // Three servers run in processes of their own: the routing service on the real engine, an echo, and the same
 // echo once more, whose ratio to the first is the noise that every other ratio carries. Each round loads one
 // after the other for a moment, in an order that rotates. Prints JSON lines: first the configuration, then
 // one for every load of a round. figures.py makes medians and intervals of them.
 #include <grpcpp/grpcpp.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -31,6 +34,7 @@
 #include "core/base/prng.h"
 #include "core/base/status_macros.h"
 #include "lockstep/v1/routing_service.grpc.pb.h"
+#include "tests/bench/bench_certificates.h"
 #include "tests/bench/child_process.h"
 #include "tests/bench/closed_loop.h"
 #include "tests/bench/route_servers.h"
@@ -54,6 +58,8 @@ struct Options {
   int batches_in_flight = 16;
   std::vector<int> client_cores;
   std::vector<int> server_cores;
+  bool mtls = false;
+  std::string certificates;  // directory; empty: no TLS
   std::string serve;
   std::string echo_response;
 };
@@ -102,10 +108,14 @@ absl::StatusOr<Target> StartTarget(const Options& options, std::vector<std::stri
   if (!options.server_cores.empty()) {
     arguments.insert(arguments.end(), {"--server-cores", absl::StrJoin(options.server_cores, ",")});
   }
+  if (!options.certificates.empty())
+    arguments.insert(arguments.end(), {"--certificates", options.certificates});
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
+                            ChannelCredentialsOf(options.certificates));
   Target target;
   LOCKSTEP_ASSIGN_OR_RETURN(target.process, ChildProcess::Start(arguments));
-  target.stub = v1::RoutingService::NewStub(grpc::CreateChannel(
-      absl::StrCat("127.0.0.1:", target.process->first_line()), grpc::InsecureChannelCredentials()));
+  target.stub = v1::RoutingService::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", target.process->first_line()), credentials));
   return target;
 }
 
@@ -229,12 +239,27 @@ absl::Status Compare(const Options& options) {
 
 absl::Status Serve(const Options& options) {
   LOCKSTEP_RETURN_IF_ERROR(PinToCores(options.server_cores));
-  if (options.serve == "routing") return ServeRouting();
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
+                            ServerCredentialsOf(options.certificates));
+  if (options.serve == "routing") return ServeRouting(credentials);
   v1::RouteResponse response;
   if (!response.ParseFromString(absl::HexStringToBytes(options.echo_response))) {
     return absl::InvalidArgumentError("--echo-response is not a RouteResponse");
   }
-  return ServeEcho(response);
+  return ServeEcho(response, credentials);
+}
+
+absl::Status Run(Options options) {
+  if (!options.serve.empty()) return Serve(options);
+  if (!options.mtls) return Compare(options);
+  const std::filesystem::path scratch =
+      std::filesystem::temp_directory_path() / absl::StrCat("lockstep-route-", getpid());
+  std::filesystem::create_directory(scratch);
+  options.certificates = scratch;
+  absl::Status status = MakeCertificate(scratch);
+  if (status.ok()) status = Compare(options);
+  std::filesystem::remove_all(scratch);
+  return status;
 }
 
 }  // namespace
@@ -255,12 +280,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--client-cores", options.client_cores, "e.g. 0,1; default: all")->delimiter(',');
   app.add_option("--server-cores", options.server_cores, "e.g. 0,1; default: all")->delimiter(',');
+  app.add_flag("--mtls", options.mtls, "with a certificate made for this run");
+  app.add_option("--certificates", options.certificates)->group("");
   app.add_option("--serve", options.serve)->check(CLI::IsMember({"routing", "echo"}))->group("");
   app.add_option("--echo-response", options.echo_response)->group("");
   CLI11_PARSE(app, argc, argv);
 
-  const absl::Status status =
-      options.serve.empty() ? lockstep::bench::Compare(options) : lockstep::bench::Serve(options);
+  const absl::Status status = lockstep::bench::Run(options);
   if (status.ok()) return 0;
   std::fprintf(stderr, "route_load: %s\n", status.ToString().c_str());
   return 1;

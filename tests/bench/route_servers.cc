@@ -40,16 +40,25 @@ class EchoService final : public v1::RoutingService::CallbackService {
 
 }  // namespace
 
-absl::Status ServeAll(const std::vector<grpc::Service*>& services) {
-  int port = 0;
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
+    const std::vector<grpc::Service*>& services, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    int* port) {
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort("127.0.0.1:0", credentials, port);
   for (grpc::Service* service : services) builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(4 << 20);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return absl::UnavailableError("gRPC: can't listen on loopback");
+  return server;
+}
+
+absl::Status ServeAll(const std::vector<grpc::Service*>& services,
+                      const std::shared_ptr<grpc::ServerCredentials>& credentials) {
+  int port = 0;
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
+                            StartServer(services, credentials, &port));
   AnnounceAndWait(absl::StrCat(port));
   server->Shutdown();
   return absl::OkStatus();
@@ -78,7 +87,7 @@ absl::Status CreateBenchMigration(engine::Registry* registry) {
   return absl::OkStatus();
 }
 
-absl::Status ServeRouting() {
+absl::Status ServeRouting(const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   const std::unique_ptr<store::Store> store = store::NewMemoryStore();
   const store::ProtoRecordCodec codec;
   engine::Engine engine(store.get(), &codec, SystemClock::Get(), kSeed, {});
@@ -86,14 +95,15 @@ absl::Status ServeRouting() {
   LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(&engine.registry()));
   service::WorkerPool pool(1);
   service::RoutingServiceImpl service(&engine, &pool, SystemClock::Get());
-  const absl::Status served = ServeAll({&service});
+  const absl::Status served = ServeAll({&service}, credentials);
   engine.Stop();
   return served;
 }
 
-absl::Status ServeEcho(const v1::RouteResponse& response) {
+absl::Status ServeEcho(const v1::RouteResponse& response,
+                       const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   EchoService service(response);
-  return ServeAll({&service});
+  return ServeAll({&service}, credentials);
 }
 
 }  // namespace lockstep::bench

@@ -1,13 +1,14 @@
 // The two servers that route_load compares: the real routing service, and the least that a gRPC server can
-// do.
+// do. And what every server of the benchmarks has in common.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
-#include <string>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "lockstep/v1/routing_service.pb.h"
 #include "server/engine/registry.h"
 
@@ -19,14 +20,20 @@ inline constexpr char kBenchMigration[] = "namespaces/bench/migrations/orders";
 // Creates the migration and takes it to CANARY_READ, over the gate's head: there is no evidence to judge.
 absl::Status CreateBenchMigration(engine::Registry* registry);
 
-// All of these print their port, serve until standard input ends, and build their server alike, with
-// lockstepd's settings.
+// A server with lockstepd's settings on a port of its own. UNAVAILABLE when it can't listen.
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
+    const std::vector<grpc::Service*>& services, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    int* port);
 
-absl::Status ServeAll(const std::vector<grpc::Service*>& services);
+// All of these print their port and serve until standard input ends.
+
+absl::Status ServeAll(const std::vector<grpc::Service*>& services,
+                      const std::shared_ptr<grpc::ServerCredentials>& credentials);
 
 // RoutingService on the engine, over a store in memory.
-absl::Status ServeRouting();
+absl::Status ServeRouting(const std::shared_ptr<grpc::ServerCredentials>& credentials);
 // Answers every Route with `response`, looking at nothing.
-absl::Status ServeEcho(const v1::RouteResponse& response);
+absl::Status ServeEcho(const v1::RouteResponse& response,
+                       const std::shared_ptr<grpc::ServerCredentials>& credentials);
 
 }  // namespace lockstep::bench
