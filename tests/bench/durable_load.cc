@@ -159,7 +159,7 @@ absl::Status ServeEcho(const Options& options) {
   }
   EchoTelemetry telemetry;
   EchoMigrations migrations(std::move(response));
-  return ServeAll({&telemetry, &migrations});
+  return ServeAll({&telemetry, &migrations}, grpc::InsecureServerCredentials());
 }
 
 absl::Status ServeLockstepd(const Options& options) {

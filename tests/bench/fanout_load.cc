@@ -13,7 +13,9 @@
 //   settled_us               until the server had every acknowledgement
 //   server_cpu_us            of the server for each instance: the message, its acceptance and acknowledgement
 //   encoded                  times that the message was serialised
-//   stream_kib               resident memory of the server for each stream, after the publish
+//   message_bytes            of the message
+//   stream_kib               resident memory of the server for each stream, when all were there
+//   pushed_stream_kib        the same after this publish: gRPC keeps some of what a message needed
 #include <stdio.h>
 #include <unistd.h>
 
@@ -55,6 +57,7 @@ struct Options {
 // A server and its subscribers.
 struct Target {
   std::unique_ptr<ChildProcess> server;
+  double memory_kib = 0;  // of the server, for all streams, before the first push
   std::vector<std::unique_ptr<ChildProcess>> subscribers;
   std::vector<std::string> outputs;
 };
@@ -122,7 +125,9 @@ class Fanout {
                                absl::StrCat(first), "--output", target.outputs.back()}));
       target.subscribers.push_back(std::move(process));
     }
-    LOCKSTEP_RETURN_IF_ERROR(target.server->Ask(absl::StrCat("ready ", options_.subscribers)).status());
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::string memory,
+                              target.server->Ask(absl::StrCat("ready ", options_.subscribers)));
+    target.memory_kib = std::stod(memory);
     return target;
   }
 
@@ -149,24 +154,31 @@ class Fanout {
     return measured;
   }
 
-  // Sorted; of one push.
-  static std::vector<double> DelaysUs(const Target& target, const Push& push) {
-    std::vector<double> delays;
+  struct Seen {
+    std::vector<double> delays_us;  // sorted
+    size_t message_bytes = 0;
+  };
+  static Seen SeenOf(const Target& target, const Push& push) {
+    Seen seen;
     for (const std::string& output : target.outputs) {
       std::ifstream file(output);
       uint64_t epoch = 0;
       int64_t time = 0;
-      while (file >> epoch >> time) {
-        if (epoch == push.epoch) delays.push_back(static_cast<double>(time - push.start_ns) / 1e3);
+      size_t bytes = 0;
+      while (file >> epoch >> time >> bytes) {
+        if (epoch != push.epoch) continue;
+        seen.delays_us.push_back(static_cast<double>(time - push.start_ns) / 1e3);
+        seen.message_bytes = std::max(seen.message_bytes, bytes);
       }
     }
-    std::sort(delays.begin(), delays.end());
-    return delays;
+    std::sort(seen.delays_us.begin(), seen.delays_us.end());
+    return seen;
   }
 
   absl::Status Report(const Measured& measured) const {
     const Push& push = measured.push;
-    const std::vector<double> delays = DelaysUs(*measured.target, push);
+    const Seen seen = SeenOf(*measured.target, push);
+    const std::vector<double>& delays = seen.delays_us;
     if (delays.size() != static_cast<size_t>(options_.subscribers)) {
       return absl::InternalError(absl::StrCat(measured.subject, ": epoch ", push.epoch, " reached ",
                                               delays.size(), " of ", options_.subscribers, " subscribers"));
@@ -176,11 +188,13 @@ class Fanout {
     };
     absl::PrintF(
         R"({"round":%d,"subject":"%s","subscribers":%d,"p50_us":%.1f,"p99_us":%.1f,"max_us":%.1f,)"
-        R"("settled_us":%.1f,"server_cpu_us":%.3f,"encoded":%d,"stream_kib":%.2f,"reports_per_s":%.1f})"
+        R"("settled_us":%.1f,"server_cpu_us":%.3f,"encoded":%d,"message_bytes":%d,"stream_kib":%.2f,)"
+        R"("pushed_stream_kib":%.2f,"reports_per_s":%.1f})"
         "\n",
         measured.round, measured.subject, options_.subscribers, quantile(0.5), quantile(0.99), delays.back(),
-        push.settled_us, push.cpu_us / options_.subscribers, push.encoded,
-        push.memory_kib / options_.subscribers, measured.reports_per_s);
+        push.settled_us, push.cpu_us / options_.subscribers, push.encoded, seen.message_bytes,
+        measured.target->memory_kib / options_.subscribers, push.memory_kib / options_.subscribers,
+        measured.reports_per_s);
     return absl::OkStatus();
   }
 

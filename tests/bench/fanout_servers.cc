@@ -87,7 +87,7 @@ class FanoutServer {
       if (!absl::SimpleAtoi(asked.substr(6), &subscribers_))
         return absl::InvalidArgumentError("ready needs a number");
       LOCKSTEP_RETURN_IF_ERROR(WaitUntil([this] { return Settled(subscribers_); }));
-      return "ok";
+      return absl::StrCat(ResidentKibibytes() - idle_kib_);
     }
     LOCKSTEP_RETURN_IF_ERROR(BeforePush());
     const uint64_t encoded_before = Encoded();

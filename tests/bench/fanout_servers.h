@@ -2,7 +2,7 @@
 // do to send the same bytes to many streams.
 //
 // Both print their port and answer, a line for a line:
-//   ready N   once N subscribers have acknowledged what is published; "ok"
+//   ready N   once N subscribers have acknowledged what is published; the memory that they take, in KiB
 //   push      publishes, and waits until every subscriber has acknowledged; a Push
 #pragma once
 
@@ -20,7 +20,7 @@ struct Push {
   double settled_us = 0;  // until the last acknowledgement
   double cpu_us = 0;      // of the server, in all
   uint64_t encoded = 0;   // times that the message was serialised
-  double memory_kib = 0;  // resident after the push, less what it was without subscribers
+  double memory_kib = 0;  // resident after the push, less what was before there were subscribers
 
   std::string ToLine() const;
   static absl::StatusOr<Push> FromLine(const std::string& line);

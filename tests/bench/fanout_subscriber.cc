@@ -27,10 +27,10 @@ constexpr absl::Duration kPatience = absl::Minutes(2);
 // When instances of this process had the message of an epoch.
 class Arrivals {
  public:
-  void Note(uint64_t epoch) {
+  void Note(uint64_t epoch, size_t bytes) {
     const int64_t now = MonotonicNanoseconds();
     MutexLock lock(&mutex_);
-    by_epoch_[epoch].push_back(now);
+    by_epoch_[epoch].push_back({now, bytes});
     newest_ = std::max(newest_, epoch);
   }
   size_t Count() const {
@@ -40,15 +40,15 @@ class Arrivals {
   void Write(const std::string& path) const {
     std::ofstream file(path);
     MutexLock lock(&mutex_);
-    for (const auto& [epoch, times] : by_epoch_) {
-      for (const int64_t time : times) file << epoch << ' ' << time << '\n';
+    for (const auto& [epoch, arrivals] : by_epoch_) {
+      for (const auto& [time, bytes] : arrivals) file << epoch << ' ' << time << ' ' << bytes << '\n';
     }
   }
 
  private:
   mutable Mutex mutex_;
   uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<uint64_t, std::vector<int64_t>> by_epoch_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::vector<std::pair<int64_t, size_t>>> by_epoch_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One instance. Lives until the process ends.
@@ -98,7 +98,7 @@ class Subscriber final : public grpc::ClientBidiReactor<v1::WatchRequest, v1::Wa
 
  private:
   void Answer(uint64_t epoch, uint64_t revision) {
-    arrivals_->Note(epoch);
+    arrivals_->Note(epoch, response_.ByteSizeLong());
     v1::WatchRequest accept;
     accept.mutable_accept()->set_revision(revision);
     Send(std::move(accept));

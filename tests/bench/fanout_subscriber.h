@@ -16,7 +16,7 @@ struct SubscribeOptions {
 
 // Opens the streams, each over a connection of its own, says so when each has been sent its first state, and
 // accepts and acknowledges whatever comes until standard input ends. Then writes when what came, a line
-// "epoch nanoseconds" for each, by MonotonicNanoseconds, and ends the process.
+// "epoch nanoseconds bytes" for each, by MonotonicNanoseconds, and ends the process.
 absl::Status Subscribe(const SubscribeOptions& options);
 
 }  // namespace lockstep::bench

@@ -5,11 +5,13 @@
   figures.py gate < FILE        FILE: the same of gate_benchmark
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
+  figures.py route_mtls < FILE                            ... and mutual TLS
   figures.py fanout_1000 < FILE FILE: the JSON lines of fanout_load with so many subscribers; also fanout_10000
   figures.py ingest < FILE      FILE: the JSON lines of durable_load --part ingest; also admin
   figures.py gate_tick < FILE   FILE: the JSON lines of gate_tick_load
   figures.py restart < FILE     FILE: the JSON lines of restart_load
   figures.py growth < FILE      FILE: the JSON lines of growth_load
+  figures.py fanout_telemetry < FILE                      ... with telemetry at full load every other time
   figures.py table < FILE       FILE: figures; prints them for people
   figures.py --self-test
 
@@ -100,16 +102,20 @@ def route_figures(suffix, bars):
     ]
 
 
-def fanout_figures(suffix):
-    def figure(name, unit, measure):
-        return Figure(name + suffix, unit, ("fanout", measure))
+def fanout_figures(suffix, bars):
+    def figure(name, unit, measure, against="bare"):
+        return Figure(name + suffix, unit, ("fanout", measure), against and (against, measure), bars.get(name))
 
     return [
         figure("propagation_p50", "us", "p50_us"),
         figure("propagation_p99", "us", "p99_us"),
         figure("propagation_settled", "us", "settled_us"),
         figure("push_server_cpu", "us", "server_cpu_us"),
-        figure("stream_memory", "KiB", "stream_kib"),
+        figure("push_bytes", "B per stream", "message_bytes"),
+        figure("push_serialisations", "per push", "encoded", None),
+        figure("stream_memory", "KiB", "stream_kib", None),
+        figure("stream_memory_over_bare", "KiB", "stream_kib"),
+        figure("stream_memory_after_pushes", "KiB", "pushed_stream_kib"),
     ]
 
 
@@ -137,6 +143,8 @@ def admin_figures():
         Figure("admin_synced_write_p50", "us", ("rocksdb", "p50_us")),
         Figure("admin_syncs", "per update", ("update", "syncs_per_call")),
     ]
+
+
 def gate_tick_figures():
     def subject(count):
         return f"gate_tick_{count}"
@@ -165,6 +173,17 @@ def growth_figures():
             for curve, largest in curves.items() for i in range(len(str(largest)))]
 
 
+def fanout_noise_figures(suffix):
+    return [Figure("bare_fanout_noise_" + name + suffix, "us", ("bare_again", measure), ("bare", measure))
+            for name, measure in (("p99", "p99_us"), ("server_cpu", "server_cpu_us"))]
+
+
+def fanout_telemetry_figures():
+    return [Figure("propagation_under_telemetry_" + name, "us", ("fanout_pressed", measure), ("fanout", measure))
+            for name, measure in (("p50", "p50_us"), ("p99", "p99_us"), ("settled", "settled_us"))] + [
+        Figure("telemetry_meanwhile", "batches/s", ("fanout_pressed", "reports_per_s"))]
+
+
 PARTS = {
     "ingest": ingest_figures(),
     "admin": admin_figures(),
@@ -172,12 +191,15 @@ PARTS = {
     "gate": gate_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
                                 "batch_route_decisions": ">= 20"}),
-    "fanout_1000": fanout_figures("_1000"),
-    "fanout_10000": fanout_figures("_10000"),
     "gate_tick": gate_tick_figures(),
     "restart": restart_figures(),
     "growth": growth_figures(),
+    "fanout_1000": fanout_figures("_1000", {"propagation_p99": "<= 1.3", "push_serialisations": "<= 1"})
+                   + fanout_noise_figures("_1000"),
+    "fanout_10000": fanout_figures("_10000", {"stream_memory": "<= 40", "push_serialisations": "<= 1"}),
+    "fanout_telemetry": fanout_telemetry_figures(),
     "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
+    "route_mtls": route_figures("_mtls", {"unary_route_server_cpu": "<= 1.1"}),
 }
 
 
@@ -294,6 +316,9 @@ def self_test():
     bounded = route_rounds([{"round": 0, "subject": "ingest", "calls_per_s": 7.0},
                             {"round": 0, "subject": "limit", "calls_per_s": 10.0}])
     assert evaluate(PARTS["ingest"][0], bounded)["ratio"] == 0.7, bounded
+    stream = Figure("f", "KiB", ("a", "x"), None, "<= 2")
+    assert evaluate(stream, rounds)["pass"] is False, "a bar without a ratio is one of the value"
+    assert evaluate(stream, [{("a", "x"): 2.0}])["pass"], "of one value, too"
     assert route_rounds([{"config": {}}, {"round": 0, "subject": "a", "x": 3}])[0][("a", "x")] == 3
 
 

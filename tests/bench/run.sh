@@ -28,13 +28,15 @@ declare -A about=(
   [gate_tick]="a tick of the gate over 10,000 migrations of ten checks, and over fewer"
   [restart]="the server's start with many migrations and a long audit log"
   [growth]="what one call costs as migrations, instances and pinned keys grow"
+  [fanout_telemetry]="the same to 1,000 while telemetry is at full load"
+  [route_mtls]="unary and batch decisions with mutual TLS, on one core"
 )
-all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls)
 
 parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1 growth_divisor=1
 while [ $# -gt 0 ]; do
   case $1 in
-    --list) for part in "${all[@]}"; do printf '%-13s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
+    --list) for part in "${all[@]}"; do printf '%-16s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --build) build=${2:?--build takes a directory}; shift ;;
     --rounds) rounds=${2:?--rounds takes a number}; shift ;;
     --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 fanout_divisor=100 growth_divisor=100 ;;
@@ -61,6 +63,8 @@ measure() {  # measure PART: what the programs print
       for _ in $(seq "$rounds"); do
         "$program/${1}_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
+    fanout_telemetry)
+      "$program/fanout_load" --rounds "$rounds" --subscribers "$((1000 / fanout_divisor))" --telemetry ;;
     fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;
     ingest|admin) "$program/durable_load" --part "$1" --pairs "$rounds" --seconds "$load_seconds" ;;
     gate_tick) "$program/gate_tick_load" --rounds "$rounds" --divide "$growth_divisor" ;;
@@ -71,6 +75,8 @@ measure() {  # measure PART: what the programs print
     route) "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" ;;
     route_pinned)
       "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" --client-cores 0 --server-cores 0 ;;
+    route_mtls)
+      "$program/route_load" --pairs "$rounds" --seconds "$load_seconds" --client-cores 0 --server-cores 0 --mtls ;;
   esac
 }
 
