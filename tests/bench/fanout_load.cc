@@ -2,6 +2,7 @@
 // streams.
 //
 //   fanout_load --subscribers 1000 --rounds 20
+//   fanout_load --subscribers 1000 --pinned-keys 100      # a message of 4 KB
 //   fanout_load --subscribers 1000 --telemetry      # every other push while telemetry is at full load
 //
 // Servers and subscribers run in processes of their own: lockstepd's service, a bare fan-out
@@ -47,6 +48,7 @@ constexpr int kMostForNoise = 1000;
 struct Options {
   int subscribers = 1000;
   int rounds = 20;
+  int pinned_keys = 0;
   bool telemetry = false;
   // Of a child process.
   std::string serve;
@@ -114,7 +116,8 @@ class Fanout {
  private:
   absl::StatusOr<Target> StartTarget(const std::string& kind) {
     Target target;
-    LOCKSTEP_ASSIGN_OR_RETURN(target.server, ChildProcess::Start({"--serve", kind}));
+    LOCKSTEP_ASSIGN_OR_RETURN(target.server, ChildProcess::Start({"--serve", kind, "--pinned-keys",
+                                                                  absl::StrCat(options_.pinned_keys)}));
     const std::string address = absl::StrCat("127.0.0.1:", target.server->first_line());
     for (int first = 0; first < options_.subscribers; first += kSubscribersPerProcess) {
       const int count = std::min(kSubscribersPerProcess, options_.subscribers - first);
@@ -205,8 +208,8 @@ class Fanout {
 };
 
 absl::Status Run(const Options& options) {
-  if (options.serve == "fanout") return ServeFanout();
-  if (options.serve == "bare") return ServeBareFanout();
+  if (options.serve == "fanout") return ServeFanout(options.pinned_keys);
+  if (options.serve == "bare") return ServeBareFanout(options.pinned_keys);
   if (!options.report.empty()) return PressTelemetry(options.report);
   if (options.subscribe.address.empty()) return Fanout(options).Run();
   SubscribeOptions subscribe = options.subscribe;
@@ -224,6 +227,9 @@ int main(int argc, char** argv) {
   CLI::App app("Propagation of a publish to many subscribers, beside a bare fan-out");
   app.add_option("--subscribers", options.subscribers)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--pinned-keys", options.pinned_keys, "in the routing that is sent")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--telemetry", options.telemetry, "beside the same at full load of telemetry instead");
   app.add_option("--serve", options.serve)->check(CLI::IsMember({"fanout", "bare"}))->group("");
   app.add_option("--report", options.report)->group("");

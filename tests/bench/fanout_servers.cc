@@ -39,6 +39,7 @@ constexpr absl::Duration kPatience = absl::Minutes(2);
 constexpr absl::Duration kPollInterval = absl::Microseconds(500);
 constexpr int kWorkerThreads = 4;  // as lockstepd has
 constexpr uint64_t kSeed = 1;
+constexpr uint64_t kRevisionOfThousands = 4000;
 
 absl::Status WaitUntil(const std::function<bool()>& done) {
   const absl::Time give_up = absl::Now() + kPatience;
@@ -53,6 +54,17 @@ engine::MutationContext BenchContext() {
   engine::MutationContext context;
   context.principal = {"user:bench"};
   return context;
+}
+
+absl::Status CreateMigration(engine::Registry* registry, int pinned_keys) {
+  LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(registry));
+  if (pinned_keys == 0) return absl::OkStatus();
+  engine::MigrationUpdate update;
+  update.pins.emplace();
+  for (int i = 0; i < pinned_keys; ++i) {
+    update.pins->keys[absl::StrFormat("namespaces/bench/customers/%08d", i)] = domain::Side::kNew;
+  }
+  return registry->Update(kBenchMigration, update, BenchContext()).status();
 }
 
 // What the two have in common: the protocol with fanout_load and what is measured.
@@ -120,9 +132,9 @@ class RealFanout final : public FanoutServer {
         telemetry_(&engine_, SystemClock::Get()) {}
   ~RealFanout() override { engine_.Stop(); }
 
-  absl::Status Run() {
+  absl::Status Run(int pinned_keys) {
     LOCKSTEP_RETURN_IF_ERROR(engine_.Start());
-    LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(&engine_.registry()));
+    LOCKSTEP_RETURN_IF_ERROR(CreateMigration(&engine_.registry(), pinned_keys));
     return Serve({&routing_, &telemetry_});
   }
 
@@ -149,12 +161,12 @@ class RealFanout final : public FanoutServer {
 };
 
 // What the real service sends after a drill.
-absl::StatusOr<v1::WatchResponse> TypicalPush() {
+absl::StatusOr<v1::WatchResponse> TypicalPush(int pinned_keys) {
   const std::unique_ptr<store::Store> store = store::NewMemoryStore();
   const store::ProtoRecordCodec codec;
   engine::Engine engine(store.get(), &codec, SystemClock::Get(), kSeed, {});
   LOCKSTEP_RETURN_IF_ERROR(engine.Start());
-  LOCKSTEP_RETURN_IF_ERROR(CreateBenchMigration(&engine.registry()));
+  LOCKSTEP_RETURN_IF_ERROR(CreateMigration(&engine.registry(), pinned_keys));
   engine::EnrolRequest enrolment;
   enrolment.instance_id = "i";
   enrolment.service = "bench";
@@ -168,6 +180,8 @@ absl::StatusOr<v1::WatchResponse> TypicalPush() {
   const auto& delta = std::get<engine::DeltaMessage>(*push);
   v1::WatchResponse response;
   *response.mutable_delta() = wire::ToProto(*delta.delta, delta.digest);
+  // The real one counts every enrolment: as many bytes as a number of that size takes.
+  response.mutable_delta()->set_revision(response.delta().revision() + kRevisionOfThousands);
   return response;
 }
 
@@ -257,10 +271,10 @@ absl::StatusOr<Push> Push::FromLine(const std::string& line) {
   return push;
 }
 
-absl::Status ServeFanout() { return RealFanout().Run(); }
+absl::Status ServeFanout(int pinned_keys) { return RealFanout().Run(pinned_keys); }
 
-absl::Status ServeBareFanout() {
-  LOCKSTEP_ASSIGN_OR_RETURN(v1::WatchResponse typical, TypicalPush());
+absl::Status ServeBareFanout(int pinned_keys) {
+  LOCKSTEP_ASSIGN_OR_RETURN(v1::WatchResponse typical, TypicalPush(pinned_keys));
   return BareFanout(std::move(typical)).Run();
 }
 

@@ -28,10 +28,10 @@ struct Push {
 
 // RoutingService (and TelemetryService) on the engine, over a store in memory. A push is a drill: the same
 // routing under a new epoch, ahead of everything, as a rollback would be. Before each the engine's tick has
-// run, as lockstepd's does every second.
-absl::Status ServeFanout();
+// run, as lockstepd's does every second. `pinned_keys` are part of the routing, 40 bytes each in the message.
+absl::Status ServeFanout(int pinned_keys);
 // Answers Watch with callbacks: hands the bytes of a message like the real ones to every stream by reference,
 // reads what subscribers answer, looks at nothing and counts it.
-absl::Status ServeBareFanout();
+absl::Status ServeBareFanout(int pinned_keys);
 
 }  // namespace lockstep::bench

@@ -11,6 +11,7 @@
   figures.py gate_tick < FILE   FILE: the JSON lines of gate_tick_load
   figures.py restart < FILE     FILE: the JSON lines of restart_load
   figures.py growth < FILE      FILE: the JSON lines of growth_load
+  figures.py fanout_large < FILE                          ... with a message of 4 KB
   figures.py fanout_telemetry < FILE                      ... with telemetry at full load every other time
   figures.py table < FILE       FILE: figures; prints them for people
   figures.py --self-test
@@ -197,6 +198,7 @@ PARTS = {
     "fanout_1000": fanout_figures("_1000", {"propagation_p99": "<= 1.3", "push_serialisations": "<= 1"})
                    + fanout_noise_figures("_1000"),
     "fanout_10000": fanout_figures("_10000", {"stream_memory": "<= 40", "push_serialisations": "<= 1"}),
+    "fanout_large": fanout_figures("_large", {"push_serialisations": "<= 1"}),
     "fanout_telemetry": fanout_telemetry_figures(),
     "route_pinned": route_figures("_pinned", {"unary_route_server_cpu": "<= 1.1"}),
     "route_mtls": route_figures("_mtls", {"unary_route_server_cpu": "<= 1.1"}),

@@ -23,15 +23,16 @@ declare -A about=(
   [fanout_10000]="the same to 10,000"
   [ingest]="telemetry made durable, beside a bare echo and RocksDB alone"
   [admin]="an administrator's write, beside a bare echo and one synced write"
+  [fanout_large]="a publish of 4 KB on its way to 1,000 subscribers"
+  [fanout_telemetry]="the same to 1,000 while telemetry is at full load"
   [route]="unary and batch decisions over gRPC on all cores, beside a bare echo"
   [route_pinned]="the same with client and servers on one core: for CPU time per call"
   [gate_tick]="a tick of the gate over 10,000 migrations of ten checks, and over fewer"
   [restart]="the server's start with many migrations and a long audit log"
   [growth]="what one call costs as migrations, instances and pinned keys grow"
-  [fanout_telemetry]="the same to 1,000 while telemetry is at full load"
   [route_mtls]="unary and batch decisions with mutual TLS, on one core"
 )
-all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls fanout_large)
 
 parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1 growth_divisor=1
 while [ $# -gt 0 ]; do
@@ -65,6 +66,8 @@ measure() {  # measure PART: what the programs print
       done ;;
     fanout_telemetry)
       "$program/fanout_load" --rounds "$rounds" --subscribers "$((1000 / fanout_divisor))" --telemetry ;;
+    fanout_large)
+      "$program/fanout_load" --rounds "$rounds" --subscribers "$((1000 / fanout_divisor))" --pinned-keys 100 ;;
     fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;
     ingest|admin) "$program/durable_load" --part "$1" --pairs "$rounds" --seconds "$load_seconds" ;;
     gate_tick) "$program/gate_tick_load" --rounds "$rounds" --divide "$growth_divisor" ;;
