@@ -12,11 +12,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/prng.h"
@@ -25,33 +22,22 @@
 #include "core/domain/latency_sketch.h"
 #include "core/domain/routing_state.h"
 #include "lockstep/client.h"
-#include "lockstep/fake_control_plane.h"
-#include "tests/support/allocation_counter.h"
+#include "tests/bench/bench_client.h"
+#include "tests/bench/bench_loop.h"
 
 namespace lockstep {
 namespace {
+
+using bench::Keys;
+using bench::kInputs;
+using bench::kSeed;
+using bench::Run;
+using bench::RunChained;
 
 constexpr char kMigration[] = "bench/orders";
 constexpr char kFullName[] = "namespaces/bench/migrations/orders";
 constexpr char kSalt[] = "2f1c9a52-8f6e-4d3b-9a70-5c1e6b7d8e9f";
 constexpr uint32_t kReadWeight = 5000;  // 5 % of keys
-constexpr size_t kKeyBytes = 24;
-constexpr size_t kInputs = 1024;  // a power of two; they stay in the first-level cache
-constexpr uint64_t kSeed = 20240607;
-
-// The same keys for every benchmark: 24 printable bytes, as in "customer-" and a number.
-const std::array<std::string, kInputs>& Keys() {
-  static const std::array<std::string, kInputs> keys = [] {
-    std::array<std::string, kInputs> made;
-    Prng prng(kSeed);
-    for (std::string& key : made) {
-      key = "customer-";
-      while (key.size() < kKeyBytes) key += static_cast<char>('0' + prng.Below(10));
-    }
-    return made;
-  }();
-  return keys;
-}
 
 // Between 1 us and 16 s, about evenly over the magnitudes.
 const std::array<uint64_t, kInputs>& Latencies() {
@@ -71,49 +57,11 @@ domain::RoutingState CanaryState() {
   return state;
 }
 
-// Calls `call(i)` with i in [0, kInputs), in turn, once per iteration, and counts what it allocates.
-template <typename Call>
-void Run(benchmark::State& state, Call&& call) {
-  size_t i = 0;
-  call(i);  // what a thread's first call sets up is not part of the price
-  const uint64_t before = ThreadAllocations();
-  for (auto _ : state) {
-    i = (i + 1) % kInputs;
-    benchmark::DoNotOptimize(call(i));
-  }
-  state.counters["allocations"] = benchmark::Counter(static_cast<double>(ThreadAllocations() - before),
-                                                     benchmark::Counter::kAvgIterations);
-}
-
-// The same, save that the next input depends on the outcome of the last: what a caller that acts on each
-// answer waits for, where Run above lets the processor overlap calls. `call` returns 0 or 1.
-template <typename Call>
-void RunChained(benchmark::State& state, Call&& call) {
-  size_t i = 0;
-  for (auto _ : state) {
-    i = (i + 1 + static_cast<size_t>(call(i))) % kInputs;
-    benchmark::DoNotOptimize(i);
-  }
-  state.counters["allocations"] = 0;  // counted by the benchmark that is not chained
-}
-
 // A service's client, connected to a control plane in memory that serves one migration in CANARY_READ. One
 // for the whole program, as in a service.
 const Client& SharedClient() {
-  static const std::unique_ptr<Client> client = [] {
-    auto plane = std::make_shared<FakeControlPlane>();
-    plane->SetStage(kMigration, domain::Stage::kCanaryRead, kReadWeight);
-    ClientOptions options;
-    options.transport = plane;
-    options.service = "bench";
-    options.migrations = {kMigration};
-    options.seed = kSeed;
-    auto made = Client::Create(std::move(options));
-    LOCKSTEP_CHECK(made.ok(), std::string(made.status().message()).c_str());
-    const absl::Status ready = (*made)->WaitUntilReady(absl::Now() + absl::Seconds(10));
-    LOCKSTEP_CHECK(ready.ok(), std::string(ready.message()).c_str());
-    return *std::move(made);
-  }();
+  static const std::unique_ptr<Client> client =
+      bench::MakeClient({{kMigration, domain::StateOfStage(domain::Stage::kCanaryRead, kReadWeight)}});
   return *client;
 }
 
