@@ -3,6 +3,7 @@
 
   figures.py decision < FILE    FILE: the JSON output of rounds of decision_benchmark, one after the other
   figures.py gate < FILE        FILE: the same of gate_benchmark
+  figures.py migrator < FILE    FILE: the same of migrator_benchmark
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
   figures.py route_mtls < FILE                            ... and mutual TLS
@@ -84,6 +85,33 @@ def gate_figures():
             Figure(name + "_floor", "ns", floor),
             Figure(name + "_metric_allocations", "per call", ("Metric/" + kind, "allocations"), None, "<= 0"),
         ]
+    return figures
+
+
+STAGES = ("DUAL_WRITE", "SHADOW_READ", "CANARY_READ", "CUTOVER", "NEW_ONLY")
+
+
+def migrator_figures():
+    clock = ("TwoClockReads", "ns")
+    figures = [
+        Figure("migrator_read_overhead", "ns", ("Read/DUAL_WRITE beyond callbacks", "ns"), None, "<= 150"),
+        Figure("migrator_read_overhead_to_clock", "ns", ("Read/DUAL_WRITE beyond callbacks", "ns"), clock),
+        Figure("two_clock_reads", "ns", clock),
+        Figure("migrator_read_allocations", "per call", ("Read/DUAL_WRITE beyond callbacks", "allocations"), None,
+               "<= 0.001"),
+    ]
+    for threads in (1, 2):
+        of = f"RecordComparison/threads:{threads}"
+        name = f"record_comparison_{threads}_thread" + ("s" if threads > 1 else "")
+        figures += [Figure(name, "ns", (of, "ns"), None, "<= 60"),
+                    Figure(name + "_allocations", "per call", (of, "allocations"), None, "<= 0.001")]
+    for stage in STAGES:
+        figures.append(Figure(f"migrator_read_{stage.lower()}", "ns", (f"Read/{stage} beyond callbacks", "ns"), clock))
+    for stage in STAGES:
+        figures += [Figure(f"migrator_write_{stage.lower()}", "ns", (f"Write/{stage}", "ns"), clock),
+                    Figure(f"migrator_write_{stage.lower()}_allocations", "per call",
+                           (f"Write/{stage}", "allocations"))]
+    figures.append(Figure("migrator_read_checked", "ns", ("ReadChecked beyond callbacks", "ns"), clock))
     return figures
 
 
@@ -190,6 +218,7 @@ PARTS = {
     "admin": admin_figures(),
     "decision": decision_figures(),
     "gate": gate_figures(),
+    "migrator": migrator_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
                                 "batch_route_decisions": ">= 20"}),
     "gate_tick": gate_tick_figures(),
@@ -232,6 +261,17 @@ def benchmark_rounds(documents):
     return rounds
 
 
+def migrator_rounds(documents):
+    """As benchmark_rounds, and the reads less what the service's own code in them costs."""
+    rounds = benchmark_rounds(documents)
+    for measured in rounds:
+        for subject, measure in list(measured):
+            if subject.startswith("Read"):
+                own = measured[("BareCallbacks", measure)]
+                measured[(subject + " beyond callbacks", measure)] = measured[(subject, measure)] - own
+    return rounds
+
+
 def route_rounds(documents):
     rounds = {}
     for document in documents:
@@ -241,6 +281,10 @@ def route_rounds(documents):
         for measure, value in document.items():
             measured[(document["subject"], measure)] = value
     return [rounds[number] for number in sorted(rounds)]
+
+
+# How the rounds of a part are read, where it is not by route_rounds.
+ROUNDS = {"decision": benchmark_rounds, "gate": benchmark_rounds, "migrator": migrator_rounds}
 
 
 def median_interval(values):
@@ -321,6 +365,11 @@ def self_test():
     stream = Figure("f", "KiB", ("a", "x"), None, "<= 2")
     assert evaluate(stream, rounds)["pass"] is False, "a bar without a ratio is one of the value"
     assert evaluate(stream, [{("a", "x"): 2.0}])["pass"], "of one value, too"
+    run = {"time_unit": "ns", "allocations": 1}
+    document = {"benchmarks": [{"name": "Read/X", "cpu_time": 90, **run}, {"name": "BareCallbacks", "cpu_time": 20, **run}]}
+    measured = migrator_rounds([document])[0]
+    assert measured[("Read/X beyond callbacks", "ns")] == 70, measured
+    assert measured[("Read/X beyond callbacks", "allocations")] == 0, measured
     assert route_rounds([{"config": {}}, {"round": 0, "subject": "a", "x": 3}])[0][("a", "x")] == 3
 
 
@@ -336,7 +385,7 @@ def main(arguments):
         print_table(documents)
         return 0
     part = arguments[0]
-    rounds = benchmark_rounds(documents) if part in ("decision", "gate") else route_rounds(documents)
+    rounds = ROUNDS.get(part, route_rounds)(documents)
     if not rounds:
         print(f"figures.py: {part}: nothing was measured", file=sys.stderr)
         return 1

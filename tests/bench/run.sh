@@ -19,6 +19,7 @@ figures="$root/tests/bench/figures.py"
 declare -A about=(
   [decision]="decisions in process, beside a hash and a load"
   [gate]="the evidence of one metric in one bucket, beside the transcendental calls it can't avoid"
+  [migrator]="a Migrator beside the service's own code, and counting a comparison"
   [fanout_1000]="a publish on its way to 1,000 subscribers, each over a connection of its own"
   [fanout_10000]="the same to 10,000"
   [ingest]="telemetry made durable, beside a bare echo and RocksDB alone"
@@ -32,7 +33,7 @@ declare -A about=(
   [growth]="what one call costs as migrations, instances and pinned keys grow"
   [route_mtls]="unary and batch decisions with mutual TLS, on one core"
 )
-all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls fanout_large)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls fanout_large migrator)
 
 parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1 growth_divisor=1
 while [ $# -gt 0 ]; do
@@ -50,7 +51,7 @@ done
 case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 
-for program in decision_benchmark durable_load fanout_load gate_benchmark gate_tick_load growth_load restart_load route_load; do
+for program in decision_benchmark durable_load fanout_load gate_benchmark gate_tick_load growth_load migrator_benchmark restart_load route_load; do
   [ -x "$build/tests/bench/$program" ] && continue
   echo "tests/bench/run.sh: no $program in $build; build it first:" \
        "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
@@ -60,7 +61,7 @@ done
 measure() {  # measure PART: what the programs print
   local program="$build/tests/bench"
   case $1 in
-    decision|gate)
+    decision|gate|migrator)
       for _ in $(seq "$rounds"); do
         "$program/${1}_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" || return 1
       done ;;
