@@ -5,6 +5,14 @@
 #include "absl/time/clock.h"
 
 namespace lockstep {
+namespace {
+
+constexpr int64_t kNanosecondsPerSecond = 1'000'000'000;
+
+}  // namespace
+
+int64_t Clock::CoarseUnixSeconds() const { return absl::ToUnixSeconds(Now()); }
+int64_t Clock::NanosecondsSinceBoot() const { return absl::ToInt64Nanoseconds(SinceBoot()); }
 
 absl::Time SystemClock::Now() const { return absl::Now(); }
 
@@ -12,6 +20,18 @@ absl::Duration SystemClock::SinceBoot() const {
   timespec ts;
   clock_gettime(CLOCK_BOOTTIME, &ts);
   return absl::DurationFromTimespec(ts);
+}
+
+int64_t SystemClock::CoarseUnixSeconds() const {
+  timespec ts;
+  clock_gettime(CLOCK_REALTIME_COARSE, &ts);  // what the last tick of the kernel's timer left in memory
+  return ts.tv_sec;
+}
+
+int64_t SystemClock::NanosecondsSinceBoot() const {
+  timespec ts;
+  clock_gettime(CLOCK_BOOTTIME, &ts);
+  return int64_t{ts.tv_sec} * kNanosecondsPerSecond + ts.tv_nsec;
 }
 
 SystemClock* SystemClock::Get() {

@@ -2,6 +2,8 @@
 // (leases, back-off, bake times within a process). Domain code takes time as an argument instead.
 #pragma once
 
+#include <cstdint>
+
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 
@@ -15,12 +17,19 @@ class Clock {
   virtual absl::Time Now() const = 0;
   // Time since an arbitrary point, counting time spent suspended (CLOCK_BOOTTIME); never goes back.
   virtual absl::Duration SinceBoot() const = 0;
+
+  // The same two for paths on which nanoseconds count.
+  // Now() in whole seconds, at most some milliseconds late; several times as cheap.
+  virtual int64_t CoarseUnixSeconds() const;
+  virtual int64_t NanosecondsSinceBoot() const;
 };
 
 class SystemClock final : public Clock {
  public:
   absl::Time Now() const override;
   absl::Duration SinceBoot() const override;
+  int64_t CoarseUnixSeconds() const override;
+  int64_t NanosecondsSinceBoot() const override;
   // One instance for the whole process.
   static SystemClock* Get();
 };

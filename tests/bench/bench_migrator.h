@@ -47,7 +47,9 @@ inline std::unique_ptr<BenchMigrator> MakeMigrator(Client* client, absl::string_
                   .WriteNew(WriteNumber)
                   .MirrorToOld(MirrorNumber)
                   .MirrorToNew(MirrorNumber)
-                  .Fields([](const int64_t& number) { return RecordView{{"number", number}}; })
+                  .Fields([](const int64_t& number) {
+                    return RecordView{{"number", number}};
+                  })
                   .Build();
   LOCKSTEP_CHECK(made.ok(), std::string(made.status().message()).c_str());
   return *std::move(made);

@@ -1,8 +1,8 @@
 // What a Migrator costs beside the service's own code, and what the SDK pays to count.
 //
-// Every call runs the same trivial callbacks; BareCallbacks is those alone, called as the Migrator calls them,
-// so that the difference of two lines of one run is the Migrator's own price. run.sh takes it over many short
-// runs. Each benchmark also reports how many heap allocations a call makes.
+// Every call runs the same trivial callbacks; BareCallbacks is those alone, called as the Migrator calls
+// them, so that the difference of two lines of one run is the Migrator's own price. run.sh takes it over many
+// short runs. Each benchmark also reports how many heap allocations a call makes.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -66,8 +66,8 @@ void Write(benchmark::State& state, Stage stage) {
 // A read whose other side is read and compared every time, all of it on this thread.
 void ReadChecked(benchmark::State& state) {
   const auto executor = std::make_shared<bench::LaterExecutor>();
-  const std::unique_ptr<Client> client = bench::MakeClient(
-      {bench::MigrationAt(Stage::kShadowRead, kChecked, domain::kBucketCount)}, executor);
+  const std::unique_ptr<Client> client =
+      bench::MakeClient({bench::MigrationAt(Stage::kShadowRead, kChecked, domain::kBucketCount)}, executor);
   const std::unique_ptr<BenchMigrator> migrator = bench::MakeMigrator(client.get(), kChecked);
   Run(state, [&](size_t i) {
     const bool ok = migrator->Read(static_cast<uint32_t>(i)).ok();
@@ -94,8 +94,8 @@ void BareCallbacks(benchmark::State& state) {
 void TwoClockReads(benchmark::State& state) {
   const Clock& clock = SharedClient()->clock();
   Run(state, [&](size_t) {
-    const absl::Duration start = clock.SinceBoot();
-    return clock.SinceBoot() - start;
+    const int64_t start = clock.NanosecondsSinceBoot();
+    return clock.NanosecondsSinceBoot() - start;
   });
 }
 

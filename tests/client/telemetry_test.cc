@@ -1,6 +1,8 @@
 // Exactly-once totals: whatever is lost or repeated on the way, the control plane ends with what was counted.
 #include "lockstep/telemetry.h"
 
+#include <atomic>
+#include <latch>
 #include <thread>
 
 #include "client/sdk/src/reporter.h"
@@ -8,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lockstep/internal/digest.h"
+#include "lockstep/internal/thread_slot.h"
 #include "tests/client/sdk_testing.h"
 
 namespace lockstep {
@@ -410,6 +413,87 @@ TEST(RecorderTest, BucketsAreMultiplesOfFiveSecondsOfEventTime) {
   EXPECT_EQ(deltas[1].epoch, 2u);
   EXPECT_EQ(deltas[1].contract_revision, 3u);
   EXPECT_TRUE(recorder.Collect().empty());
+}
+
+TEST(RecorderTest, WhereNobodyCollectsResolutionIsLostAndNoCount) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock);
+  constexpr uint64_t kReads = 3000;
+  for (uint64_t i = 0; i < kReads; ++i) {
+    recorder.RecordRead(kTo, Arm::kOld, true, absl::Milliseconds(1));
+    clock.Advance(absl::Seconds(5));
+  }
+  const std::vector<domain::TelemetryDelta> deltas = recorder.Collect();
+  EXPECT_EQ(deltas.size(), 1024u);
+  EXPECT_EQ(ReadsIn({.deltas = deltas}), kReads);
+}
+
+TEST(RecorderTest, LookingAtTotalsTakesNothingOut) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock);
+  for (uint64_t i = 1; i <= 5; ++i) {
+    recorder.RecordRead(kTo, Arm::kOld, true, absl::Milliseconds(1));
+    EXPECT_EQ(recorder.Totals(0).arm(Arm::kOld).requests, i);
+  }
+  const std::vector<domain::TelemetryDelta> deltas = recorder.Collect();
+  ASSERT_EQ(deltas.size(), 1u) << "of one bucket";
+  EXPECT_EQ(deltas[0].stats, recorder.Totals(0));
+  EXPECT_TRUE(recorder.Collect().empty());
+}
+
+// More threads than have a shard of their own, all of them alive until the last one has recorded.
+TEST(RecorderTest, AnyNumberOfThreadsMayRecord) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock);
+  constexpr uint64_t kThreads = internal::kThreadSlots + 10;
+  std::latch recorded(kThreads);
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      recorder.RecordRead(kTo, Arm::kOld, true, absl::Milliseconds(1), {"ann", kSalt});
+      recorded.arrive_and_wait();
+      recorder.RecordRead(kTo, Arm::kOld, true, absl::Milliseconds(1), {"ann", kSalt});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(recorder.Totals(0).arm(Arm::kOld).requests, 2 * kThreads);
+  EXPECT_EQ(ReadsIn({.deltas = recorder.Collect()}), 2 * kThreads);
+}
+
+// What belongs together stays together, however often somebody collects in between.
+TEST(RecorderTest, CollectingWhileThreadsRecord) {
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock);
+  constexpr uint64_t kThreads = 3;
+  constexpr uint64_t kReads = 20000;
+  std::atomic<uint64_t> running{kThreads};
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const Attribution to{.migration_index = 0, .generation = 1, .epoch = 1 + t % 2, .contract_revision = 1};
+      for (uint64_t i = 0; i < kReads; ++i) {
+        recorder.RecordRead(to, Arm::kOld, i % 100 != 0, absl::Microseconds(i), {"ann", kSalt});
+      }
+      running.fetch_sub(1);
+    });
+  }
+  domain::WindowStats collected;
+  while (true) {
+    const bool last = running.load() == 0;
+    for (const domain::TelemetryDelta& delta : recorder.Collect()) {
+      EXPECT_TRUE(delta.stats.Validate().ok()) << delta.stats.Validate();
+      EXPECT_EQ(delta.stats.arm(Arm::kOld).latency.count(), delta.stats.arm(Arm::kOld).requests);
+      ASSERT_TRUE(collected.Merge(delta.stats).ok());
+    }
+    EXPECT_GE(recorder.Totals(0).arm(Arm::kOld).requests, collected.arm(Arm::kOld).requests);
+    if (last) break;
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const domain::TelemetryDelta& delta : recorder.Collect())
+    ASSERT_TRUE(collected.Merge(delta.stats).ok());
+  EXPECT_EQ(collected.arm(Arm::kOld).requests, kThreads * kReads);
+  EXPECT_EQ(collected.arm(Arm::kOld).errors, kThreads * kReads / 100);
+  EXPECT_EQ(collected, recorder.Totals(0));
 }
 
 // Threads count through a real client while reports and replies get lost, streams break and stages change.

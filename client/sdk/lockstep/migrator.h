@@ -122,6 +122,8 @@ class Migrator {
   // Shared with comparisons, repairs and slice checks, which may outlive the Migrator. Immutable.
   struct State {
     Client* client;
+    Clock* clock;                  // the client's
+    TelemetryRecorder* telemetry;  // likewise
     MigrationHandle migration;
     Callbacks callbacks;
     std::shared_ptr<internal::ComparisonRunner> comparisons;
@@ -143,12 +145,13 @@ class Migrator {
   }
 
   // `subject` is empty where it is the routing key.
-  void Compare(const Key& key, RouteHandle route, domain::Side served_side, std::string routing_key,
+  void Compare(const Key& key, RouteHandle route, domain::Side served_side, const std::string& routing_key,
                std::string subject, const ReadOptions& options,
                const absl::StatusOr<std::optional<Record>>& served);
-  // The row of the side that `route` reads, if it has the write of `after` by now.
-  std::optional<Record> RowIfCaughtUp(const Key& key, const RouteHandle& route, const ReadOptions& options,
-                                      bool* caught_up);
+  // From `*side`, if that shows to have the write of `options.after` by now, else from the authoritative
+  // side, which `*side` is then.
+  absl::StatusOr<std::optional<Record>> ReadAfterWrite(const Key& key, const RouteHandle& route,
+                                                       const ReadOptions& options, domain::Side* side);
   absl::StatusOr<WriteResult<Record>> Apply(const Key& key, const Record* record,
                                             const WriteOptions& options);
   void ApplyAsync(Key key, std::optional<Record> record, WriteOptions options, WriteDone done);

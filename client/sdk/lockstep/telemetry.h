@@ -7,17 +7,21 @@
 //   client->telemetry().RecordRead(route->attribution(), domain::Arm::kOld, status.ok(), latency,
 //                                  route->SubjectNamed(key));
 //
-// Thread-safe. A record takes one mutex that no other thread uses (up to 16 recording threads), reads the
-// wall clock once and allocates only when counts of a new 5 s bucket begin and for bad events (a failed read,
-// a mismatch), which are few. Memory is bounded: see TelemetryOptions.
+// Thread-safe. Each thread counts for itself: a record takes no lock, waits for nobody, writes nothing that
+// another recording thread touches (up to 256 of them at a time; those beyond share a mutex), and allocates
+// only when counts of a new 5 s bucket begin and for bad events (a failed read, a mismatch), which are few.
+// Memory is bounded: see TelemetryOptions.
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -28,7 +32,7 @@
 #include "core/domain/window_stats.h"
 #include "lockstep/comparator.h"
 #include "lockstep/internal/digest.h"
-#include "lockstep/internal/thread_shard.h"
+#include "lockstep/internal/thread_slot.h"
 
 namespace lockstep {
 
@@ -129,23 +133,38 @@ class TelemetryRecorder {
  private:
   struct Cell;
   struct Shard;
+  // Deltas by what they are of; see Collect.
+  using DeltaKey = std::pair<Attribution, int64_t>;
 
   template <typename Update>
   void Record(const Attribution& to, Update&& update);
+  template <typename Update>
+  void RecordAt(uint32_t slot, const Attribution& to, int64_t unix_seconds, Update&& update);
+  // For a record that none of a thread's cells is for. When memory is used up, one of another bucket, or
+  // null.
+  Cell* NewCell(std::vector<Cell>& cells, const Attribution& to, int64_t unix_seconds);
+  Shard& MakeShard(uint32_t slot);
   // The secret that keys digests.
   std::string DigestKey(uint64_t salt_seed) const;
   uint64_t AffectedId(const Subject& subject) const;
-  void AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record, absl::Time now) const;
+  void AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record) const;
   // Null when the fingerprint has had its samples; that is counted.
   domain::MismatchSample* NewSample(Cell& cell, absl::string_view field, absl::string_view kind) const;
+  // Moves what the threads have recorded so far to `deltas_` and `totals_`.
+  void Drain() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(collect_mutex_);
+  void AddToDelta(Cell& cell) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(collect_mutex_);
 
   const TelemetryOptions options_;
   const Clock* const clock_;
-  std::unique_ptr<std::array<Shard, internal::kThreadShards>> shards_;
-  // Held over a whole collection, so that nothing is seen twice or not at all. Lock order: before a shard's
-  // mutex.
+  // By thread slot; null until a thread of that number records. The last one is shared.
+  std::array<std::atomic<Shard*>, internal::kThreadSlots + 1> shards_ = {};
+  Mutex shared_shard_mutex_;
+  // Cells and deltas that take memory.
+  mutable std::atomic<size_t> live_cells_{0};
+  // Held over a whole collection, so that nothing is seen twice or not at all.
   mutable Mutex collect_mutex_;
-  std::vector<domain::WindowStats> collected_totals_ ABSL_GUARDED_BY(collect_mutex_);
+  mutable std::map<DeltaKey, domain::TelemetryDelta> deltas_ ABSL_GUARDED_BY(collect_mutex_);
+  mutable std::vector<domain::WindowStats> totals_ ABSL_GUARDED_BY(collect_mutex_);
 };
 
 }  // namespace lockstep

@@ -1,23 +1,27 @@
 #include "lockstep/telemetry.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
-#include <tuple>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/check.h"
 
 namespace lockstep {
 namespace {
 
-// Memory bound of one shard between two collections. Reached only when nobody collects.
+// Memory bounds between two collections. Reached only when nobody collects.
 constexpr size_t kMaxCellsPerShard = 1024;
+constexpr size_t kMaxCells = 16 * kMaxCellsPerShard;
 
-int64_t BucketOf(absl::Time now) {
-  const int64_t width = absl::ToInt64Seconds(domain::kTelemetryBucket);
-  const int64_t seconds = absl::ToUnixSeconds(now);
-  return seconds - ((seconds % width) + width) % width;
+constexpr int64_t kBucketSeconds = 5;
+static_assert(absl::Seconds(kBucketSeconds) == domain::kTelemetryBucket);
+
+int64_t BucketOf(int64_t unix_seconds) {
+  return unix_seconds - ((unix_seconds % kBucketSeconds) + kBucketSeconds) % kBucketSeconds;
 }
 
 // A subject's hash, if it has one.
@@ -53,42 +57,120 @@ struct TelemetryRecorder::Cell {
   std::vector<domain::MismatchSample> samples;
   // Fingerprint -> samples kept. Bounded by the samples of the cell.
   std::map<std::pair<std::string, std::string>, uint32_t, std::less<>> kept;
+
+  bool Holds(const Attribution& attribution, int64_t unix_seconds) const {
+    // Unsigned: a time before the bucket is a large number.
+    const auto into = static_cast<uint64_t>(unix_seconds) - static_cast<uint64_t>(bucket_seconds);
+    return into < static_cast<uint64_t>(kBucketSeconds) && to == attribution;
+  }
 };
 
+// What one thread records. Of its two sets of cells the thread uses the one that is open; the collector opens
+// the other one, waits until the thread is out of the first (a record takes nanoseconds), and has that to
+// itself until it opens it again. So the thread never waits: at most it goes over to the other set.
+//
+// The thread says where it is and then looks which set is open; the collector opens a set and then looks
+// where the thread is. All four are sequentially consistent, so that one of the two sees the other.
 struct alignas(64) TelemetryRecorder::Shard {
-  Mutex mutex;
-  std::vector<Cell> cells ABSL_GUARDED_BY(mutex);
+  static constexpr uint32_t kNowhere = 2;
+
+  std::atomic<uint32_t> thread_is_in{kNowhere};
+  std::atomic<uint32_t> open{0};
+  std::array<std::vector<Cell>, 2> cells;
+
+  // The thread, for the length of a record.
+  class Stay {
+   public:
+    explicit Stay(Shard& shard) : shard_(shard) {
+      uint32_t set = shard.open.load(std::memory_order_relaxed);
+      while (true) {
+        // The one instruction that the other side's safety costs: it is a full fence.
+        shard.thread_is_in.exchange(set, std::memory_order_seq_cst);
+        const uint32_t now_open = shard.open.load(std::memory_order_seq_cst);
+        if (now_open == set) break;
+        set = now_open;
+      }
+      set_ = set;
+    }
+    // Release: the collector that sees it sees what was recorded.
+    ~Stay() { shard_.thread_is_in.store(kNowhere, std::memory_order_release); }
+    Stay(const Stay&) = delete;
+    Stay& operator=(const Stay&) = delete;
+
+    std::vector<Cell>& cells() const { return shard_.cells[set_]; }
+
+   private:
+    Shard& shard_;
+    uint32_t set_;
+  };
+
+  // The collector; one at a time. What was recorded since the last call.
+  std::vector<Cell>& Take() {
+    const uint32_t closing = open.load(std::memory_order_relaxed);
+    open.store(1 - closing, std::memory_order_seq_cst);
+    constexpr int kYields = 100;  // then the thread was interrupted in the middle of a record
+    for (int i = 0; thread_is_in.load(std::memory_order_seq_cst) == closing; ++i) {
+      if (i < kYields) {
+        std::this_thread::yield();
+      } else {
+        absl::SleepFor(absl::Microseconds(50));
+      }
+    }
+    return cells[closing];
+  }
 };
 
 TelemetryRecorder::TelemetryRecorder(TelemetryOptions options, const Clock* clock)
-    : options_(std::move(options)),
-      clock_(clock),
-      shards_(std::make_unique<std::array<Shard, internal::kThreadShards>>()),
-      collected_totals_(options_.migrations.size()) {}
+    : options_(std::move(options)), clock_(clock), totals_(options_.migrations.size()) {}
 
-TelemetryRecorder::~TelemetryRecorder() = default;
+TelemetryRecorder::~TelemetryRecorder() {
+  for (const std::atomic<Shard*>& shard : shards_) delete shard.load(std::memory_order_acquire);
+}
+
+TelemetryRecorder::Shard& TelemetryRecorder::MakeShard(uint32_t slot) {
+  auto* const shard = new Shard;
+  shards_[slot].store(shard, std::memory_order_release);
+  return *shard;
+}
+
+TelemetryRecorder::Cell* TelemetryRecorder::NewCell(std::vector<Cell>& cells, const Attribution& to,
+                                                    int64_t unix_seconds) {
+  const bool full =
+      cells.size() >= kMaxCellsPerShard || live_cells_.load(std::memory_order_relaxed) >= kMaxCells;
+  if (full && !cells.empty()) {
+    // Loses resolution in time, but no count.
+    const auto same =
+        std::find_if(cells.rbegin(), cells.rend(), [&to](const Cell& cell) { return cell.to == to; });
+    return same == cells.rend() ? nullptr : &*same;
+  }
+  live_cells_.fetch_add(1, std::memory_order_relaxed);
+  return &cells.emplace_back(Cell{.to = to, .bucket_seconds = BucketOf(unix_seconds)});
+}
+
+template <typename Update>
+void TelemetryRecorder::RecordAt(uint32_t slot, const Attribution& to, int64_t unix_seconds,
+                                 Update&& update) {
+  // Only threads of this number make its shard: one at a time.
+  Shard* const made = shards_[slot].load(std::memory_order_relaxed);
+  const Shard::Stay stay(made != nullptr ? *made : MakeShard(slot));
+  std::vector<Cell>& cells = stay.cells();
+  // The newest cells are at the back, and few are live.
+  for (auto cell = cells.rbegin(); cell != cells.rend(); ++cell) {
+    if (cell->Holds(to, unix_seconds)) return update(*cell);
+  }
+  if (Cell* const cell = NewCell(cells, to, unix_seconds)) return update(*cell);
+  ++cells.back().stats.dropped.telemetry_dropped;
+}
 
 template <typename Update>
 void TelemetryRecorder::Record(const Attribution& to, Update&& update) {
-  const absl::Time now = clock_->Now();
-  const int64_t bucket = BucketOf(now);
-  Shard& shard = (*shards_)[internal::ThreadShard()];
-  MutexLock lock(&shard.mutex);
-  // The newest cells are at the back, and few are live.
-  Cell* same_attribution = nullptr;
-  for (auto cell = shard.cells.rbegin(); cell != shard.cells.rend(); ++cell) {
-    if (cell->to != to) continue;
-    if (cell->bucket_seconds == bucket) return update(*cell, now);
-    if (same_attribution == nullptr) same_attribution = &*cell;
+  const int64_t unix_seconds = clock_->CoarseUnixSeconds();
+  const uint32_t slot = internal::ThreadSlot();
+  if (slot == internal::kSharedThreadSlot) {
+    MutexLock lock(&shared_shard_mutex_);
+    return RecordAt(slot, to, unix_seconds, update);
   }
-  if (shard.cells.size() < kMaxCellsPerShard) {
-    shard.cells.push_back({.to = to, .bucket_seconds = bucket});
-    update(shard.cells.back(), now);
-  } else if (same_attribution != nullptr) {
-    update(*same_attribution, now);  // loses resolution in time, but no count
-  } else {
-    ++shard.cells.back().stats.dropped.telemetry_dropped;
-  }
+  RecordAt(slot, to, unix_seconds, update);
 }
 
 std::string TelemetryRecorder::DigestKey(uint64_t salt_seed) const {
@@ -105,10 +187,11 @@ uint64_t TelemetryRecorder::AffectedId(const Subject& subject) const {
 
 void TelemetryRecorder::RecordRead(const Attribution& to, domain::Arm arm, bool ok, absl::Duration latency,
                                    const Subject& subject) {
-  // Hashed before the lock is taken. The id is the slow part, and only what failed needs one.
+  // Hashed before anybody may wait for the record to end. The id is the slow part, and only what failed needs
+  // one.
   const SubjectTrace trace(subject);
   const uint64_t affected_id = ok || !trace.known ? 0 : AffectedId(subject);
-  Record(to, [&](Cell& cell, absl::Time) {
+  Record(to, [&](Cell& cell) {
     domain::ArmStats& stats = cell.stats.arm(arm);
     ++stats.requests;
     if (!ok) ++stats.errors;
@@ -121,13 +204,13 @@ void TelemetryRecorder::RecordRead(const Attribution& to, domain::Arm arm, bool 
 }
 
 void TelemetryRecorder::RecordAuthoritativeWrite(const Attribution& to, bool ok) {
-  Record(to, [ok](Cell& cell, absl::Time) {
+  Record(to, [ok](Cell& cell) {
     ++(ok ? cell.stats.writes.authoritative_ok : cell.stats.writes.authoritative_failed);
   });
 }
 
 void TelemetryRecorder::RecordMirrorWrite(const Attribution& to, MirrorResult result) {
-  Record(to, [result](Cell& cell, absl::Time) {
+  Record(to, [result](Cell& cell) {
     switch (result) {
       case MirrorResult::kOk:
         ++cell.stats.writes.mirror_ok;
@@ -150,12 +233,12 @@ void TelemetryRecorder::RecordComparison(const Attribution& to, uint64_t salt_se
   const SubjectTrace trace(subject);
   const bool bad = mismatched || record.only_new_failed || record.only_old_failed;
   const uint64_t affected_id = bad && trace.known ? AffectedId(subject) : 0;
-  Record(to, [&](Cell& cell, absl::Time now) {
+  Record(to, [&](Cell& cell) {
     ++cell.stats.comparison(record.outcome);
     if (record.only_new_failed) ++cell.stats.paired_errors.new_only;
     if (record.only_old_failed) ++cell.stats.paired_errors.old_only;
     if (record.timed.has_value()) AddTimedPair(*record.timed, cell.stats.paired_latency);
-    if (mismatched) AddMismatch(cell, salt_seed, record, now);
+    if (mismatched) AddMismatch(cell, salt_seed, record);
     if (!trace.known) return;
     domain::SubjectStats& subjects = cell.stats.subjects;
     if (kind != domain::OutcomeKind::kNotComparable) subjects.compared.Record(trace.hash);
@@ -166,23 +249,23 @@ void TelemetryRecorder::RecordComparison(const Attribution& to, uint64_t salt_se
 }
 
 void TelemetryRecorder::RecordRepairQueued(const Attribution& to) {
-  Record(to, [](Cell& cell, absl::Time) { ++cell.stats.repairs.queued; });
+  Record(to, [](Cell& cell) { ++cell.stats.repairs.queued; });
 }
 
 void TelemetryRecorder::RecordRepairDone(const Attribution& to) {
-  Record(to, [](Cell& cell, absl::Time) { ++cell.stats.repairs.done; });
+  Record(to, [](Cell& cell) { ++cell.stats.repairs.done; });
 }
 
 void TelemetryRecorder::RecordBackfill(const Attribution& to, uint64_t rows_to_copy, uint64_t rows_copied) {
   if (rows_to_copy == 0 && rows_copied == 0) return;
-  Record(to, [=](Cell& cell, absl::Time) {
+  Record(to, [=](Cell& cell) {
     cell.stats.backfill.rows_to_copy += rows_to_copy;
     cell.stats.backfill.rows_copied += rows_copied;
   });
 }
 
 void TelemetryRecorder::RecordComparisonShed(const Attribution& to) {
-  Record(to, [](Cell& cell, absl::Time) { ++cell.stats.dropped.comparisons_shed; });
+  Record(to, [](Cell& cell) { ++cell.stats.dropped.comparisons_shed; });
 }
 
 domain::MismatchSample* TelemetryRecorder::NewSample(Cell& cell, absl::string_view field,
@@ -201,9 +284,9 @@ domain::MismatchSample* TelemetryRecorder::NewSample(Cell& cell, absl::string_vi
   return &sample;
 }
 
-void TelemetryRecorder::AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record,
-                                    absl::Time now) const {
+void TelemetryRecorder::AddMismatch(Cell& cell, uint64_t salt_seed, const ComparisonRecord& record) const {
   const std::string key = DigestKey(salt_seed);
+  const absl::Time now = clock_->Now();
   const auto complete = [&](domain::MismatchSample& sample) {
     sample.time = now;
     sample.key_digest = internal::KeyedDigest(key, "routing key", record.routing_key);
@@ -240,49 +323,56 @@ void TelemetryRecorder::AddMismatch(Cell& cell, uint64_t salt_seed, const Compar
   }
 }
 
-std::vector<domain::TelemetryDelta> TelemetryRecorder::Collect() {
-  std::map<std::pair<Attribution, int64_t>, domain::TelemetryDelta> deltas;
-  MutexLock collecting(&collect_mutex_);
-  for (Shard& shard : *shards_) {
-    std::vector<Cell> cells;
-    {
-      MutexLock lock(&shard.mutex);
-      cells.swap(shard.cells);
-    }
-    for (Cell& cell : cells) {
-      MergeOrDie(cell.stats, collected_totals_[cell.to.migration_index]);
-      domain::TelemetryDelta& delta = deltas[{cell.to, cell.bucket_seconds}];
-      delta.migration = options_.migrations[cell.to.migration_index];
-      delta.generation = cell.to.generation;
-      delta.epoch = cell.to.epoch;
-      delta.contract_revision = cell.to.contract_revision;
-      delta.bucket_start = absl::FromUnixSeconds(cell.bucket_seconds);
-      MergeOrDie(cell.stats, delta.stats);
-      std::move(cell.samples.begin(), cell.samples.end(), std::back_inserter(delta.samples));
-      if (delta.samples.size() > domain::kMaxSamplesPerDelta) {
-        const size_t excess = delta.samples.size() - domain::kMaxSamplesPerDelta;
-        delta.stats.dropped.samples_dropped += excess;
-        collected_totals_[cell.to.migration_index].dropped.samples_dropped += excess;
-        delta.samples.resize(domain::kMaxSamplesPerDelta);
-      }
-    }
+void TelemetryRecorder::AddToDelta(Cell& cell) const {
+  domain::WindowStats& total = totals_[cell.to.migration_index];
+  MergeOrDie(cell.stats, total);
+  const auto [found, inserted] = deltas_.try_emplace({cell.to, cell.bucket_seconds});
+  domain::TelemetryDelta& delta = found->second;
+  if (inserted) {
+    delta.migration = options_.migrations[cell.to.migration_index];
+    delta.generation = cell.to.generation;
+    delta.epoch = cell.to.epoch;
+    delta.contract_revision = cell.to.contract_revision;
+    delta.bucket_start = absl::FromUnixSeconds(cell.bucket_seconds);
+    delta.stats = std::move(cell.stats);
+  } else {
+    MergeOrDie(cell.stats, delta.stats);
+    live_cells_.fetch_sub(1, std::memory_order_relaxed);
   }
+  std::move(cell.samples.begin(), cell.samples.end(), std::back_inserter(delta.samples));
+  if (delta.samples.size() > domain::kMaxSamplesPerDelta) {
+    const size_t excess = delta.samples.size() - domain::kMaxSamplesPerDelta;
+    delta.stats.dropped.samples_dropped += excess;
+    total.dropped.samples_dropped += excess;
+    delta.samples.resize(domain::kMaxSamplesPerDelta);
+  }
+}
+
+void TelemetryRecorder::Drain() const {
+  for (const std::atomic<Shard*>& slot : shards_) {
+    Shard* const shard = slot.load(std::memory_order_acquire);
+    if (shard == nullptr) continue;
+    std::vector<Cell>& cells = shard->Take();
+    for (Cell& cell : cells) AddToDelta(cell);
+    cells.clear();  // keeps its place for the next ones
+  }
+}
+
+std::vector<domain::TelemetryDelta> TelemetryRecorder::Collect() {
+  MutexLock collecting(&collect_mutex_);
+  Drain();
   std::vector<domain::TelemetryDelta> result;
-  result.reserve(deltas.size());
-  for (auto& [key, delta] : deltas) result.push_back(std::move(delta));
+  result.reserve(deltas_.size());
+  for (auto& [key, delta] : deltas_) result.push_back(std::move(delta));
+  live_cells_.fetch_sub(deltas_.size(), std::memory_order_relaxed);
+  deltas_.clear();
   return result;
 }
 
 domain::WindowStats TelemetryRecorder::Totals(uint32_t migration_index) const {
   MutexLock collecting(&collect_mutex_);
-  domain::WindowStats totals = collected_totals_[migration_index];
-  for (Shard& shard : *shards_) {
-    MutexLock lock(&shard.mutex);
-    for (const Cell& cell : shard.cells) {
-      if (cell.to.migration_index == migration_index) MergeOrDie(cell.stats, totals);
-    }
-  }
-  return totals;
+  Drain();
+  return totals_[migration_index];
 }
 
 }  // namespace lockstep

@@ -126,59 +126,65 @@ void Migrator<Key, Record>::ApplyAsync(Key key, std::optional<Record> record, Wr
   internal::WriteOperation::RunAsync(std::shared_ptr<internal::WriteOperation>(std::move(owned), &operation));
 }
 
+// Nearly all of what it costs is paid by every read of a service: nothing here allocates, and what only a
+// comparison needs is copied when there is one.
 template <typename Key, typename Record>
 absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key,
                                                                   const ReadOptions& options) {
-  Client& client = *state_->client;
-  std::string routing_key = state_->callbacks.routing_key(key);
-  LOCKSTEP_ASSIGN_OR_RETURN(RouteHandle route,
-                            client.Route(state_->migration, routing_key, options.attributes));
-  domain::Side side = route.decision().read_side;
-  const absl::Duration start = client.clock().SinceBoot();
-  absl::StatusOr<std::optional<Record>> served;
-  bool caught_up = false;
-  if (internal::MayLack(route, options.after)) {
-    served = RowIfCaughtUp(key, route, options, &caught_up);
-    if (!caught_up) side = options.after.authoritative;
+  const State& state = *state_;
+  const std::string routing_key = state.callbacks.routing_key(key);
+  absl::StatusOr<RouteHandle> route = state.client->Route(state.migration, routing_key, options.attributes);
+  if (!route.ok()) return std::move(route).status();
+  domain::Side side = route->decision().read_side;
+  const int64_t start = state.clock->NanosecondsSinceBoot();
+  absl::StatusOr<std::optional<Record>> served =
+      internal::MayLack(*route, options.after)
+          ? ReadAfterWrite(key, *route, options, &side)
+          : state.callbacks.on(side).read(
+                key, ReadContext{route->epoch(), side, ReadPurpose::kServe, options.deadline});
+  const int64_t latency = state.clock->NanosecondsSinceBoot() - start;
+  std::string subject;  // where the service names one
+  if (!options.subject.empty()) {
+    subject = options.subject;
+  } else if (state.callbacks.subject != nullptr) {
+    subject = state.callbacks.subject(key);
   }
-  if (!caught_up) {
-    const ReadContext context{route.epoch(), side, ReadPurpose::kServe, options.deadline};
-    served = state_->callbacks.on(side).read(key, context);
-  }
-  const absl::Duration latency = client.clock().SinceBoot() - start;
-  std::string subject = options.subject;
-  if (subject.empty() && state_->callbacks.subject != nullptr) subject = state_->callbacks.subject(key);
-  client.telemetry().RecordRead(route.attribution(), internal::ArmOf(side), served.ok(), latency,
-                                route.SubjectNamed(subject.empty() ? routing_key : subject));
-  if (route.decision().compare) {
-    Compare(key, std::move(route), side, std::move(routing_key), std::move(subject), options, served);
+  state.telemetry->RecordRead(route->attribution(), internal::ArmOf(side), served.ok(),
+                              absl::Nanoseconds(latency),
+                              route->SubjectNamed(subject.empty() ? routing_key : subject));
+  if (route->decision().compare) {
+    Compare(key, *std::move(route), side, routing_key, std::move(subject), options, served);
   }
   return served;
 }
 
 template <typename Key, typename Record>
-std::optional<Record> Migrator<Key, Record>::RowIfCaughtUp(const Key& key, const RouteHandle& route,
-                                                           const ReadOptions& options, bool* caught_up) {
-  const domain::Side side = route.decision().read_side;
-  const CurrentFn& current = state_->callbacks.on(side).current;
-  if (current == nullptr) return std::nullopt;
-  absl::StatusOr<WriteResult<Record>> row =
-      current(key, ReadContext{route.epoch(), side, ReadPurpose::kServe, options.deadline});
-  *caught_up = row.ok() && row->version >= options.after.version;
-  return *caught_up ? std::move(row->row) : std::nullopt;
+absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::ReadAfterWrite(const Key& key,
+                                                                            const RouteHandle& route,
+                                                                            const ReadOptions& options,
+                                                                            domain::Side* side) {
+  const CurrentFn& current = state_->callbacks.on(*side).current;
+  ReadContext context{route.epoch(), *side, ReadPurpose::kServe, options.deadline};
+  if (current != nullptr) {
+    absl::StatusOr<WriteResult<Record>> row = current(key, context);
+    if (row.ok() && row->version >= options.after.version) return std::move(row->row);
+  }
+  context.side = *side = options.after.authoritative;
+  return state_->callbacks.on(*side).read(key, context);
 }
 
 template <typename Key, typename Record>
 void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, domain::Side served_side,
-                                    std::string routing_key, std::string subject, const ReadOptions& options,
+                                    const std::string& routing_key, std::string subject,
+                                    const ReadOptions& options,
                                     const absl::StatusOr<std::optional<Record>>& served) {
   // A sick side would only let it wait, and whether it is sick is not what comparisons are for.
   if (state_->path->IsSick(internal::OtherSide(served_side)) || !state_->comparisons->Admit()) {
-    state_->client->telemetry().RecordComparisonShed(route.attribution());
+    state_->telemetry->RecordComparisonShed(route.attribution());
     return;
   }
   internal::ComparisonTask task{.route = std::move(route),
-                                .routing_key = std::move(routing_key),
+                                .routing_key = routing_key,
                                 .subject = std::move(subject),
                                 .trace_id = options.trace_id};
   task.served_side = served_side;
@@ -220,7 +226,7 @@ absl::StatusOr<std::unique_ptr<Migrator<Key, Record>>> Migrator<Key, Record>::Bu
   LOCKSTEP_ASSIGN_OR_RETURN(internal::MirrorParts parts,
                             internal::CheckBuild(client_, migration, migration_, options_, given));
   const auto state = std::make_shared<const State>(
-      State{client_, migration, std::move(callbacks_),
+      State{client_, &client_->clock(), &client_->telemetry(), migration, std::move(callbacks_),
             std::make_shared<internal::ComparisonRunner>(client_, options_), parts.path});
   std::vector<std::shared_ptr<Access>> records;  // of parts.left_open
   for (const internal::JournalEntry& entry : parts.left_open) {
