@@ -4,6 +4,7 @@
   figures.py decision < FILE    FILE: the JSON output of rounds of decision_benchmark, one after the other
   figures.py gate < FILE        FILE: the same of gate_benchmark
   figures.py migrator < FILE    FILE: the same of migrator_benchmark
+  figures.py peers < FILE       FILE: by turns the JSON output of migrator_benchmark and the line of peers.cjs
   figures.py route < FILE       FILE: the JSON lines of route_load on all cores
   figures.py route_pinned < FILE                          ... with client and servers on one core
   figures.py route_mtls < FILE                            ... and mutual TLS
@@ -25,6 +26,7 @@ A figure is {"bench","value","unit","against","ratio","bar","pass","n","spread"}
   bar      bound of the ratio (of the value, where there is no ratio); null: for information
   pass     whether the interval reaches the bar; null without one
   n        rounds
+  note     what to bear in mind with it; only where there is something
 """
 
 import json
@@ -46,6 +48,7 @@ class Figure:
     of: tuple
     against: Optional[tuple] = None
     bar: Optional[str] = None  # "<= 2.5" or ">= 20"
+    note: Optional[str] = None
 
 
 def decision_figures():
@@ -113,6 +116,26 @@ def migrator_figures():
                            (f"Write/{stage}", "allocations"))]
     figures.append(Figure("migrator_read_checked", "ns", ("ReadChecked beyond callbacks", "ns"), clock))
     return figures
+
+
+OTHER_RUNTIME = "the peer runs on another runtime (Node), Lockstep compiled: the ratio is of both, runtime and design"
+
+
+def peers_figures():
+    """How many times as long the peer takes as what does the same here."""
+    def figure(peer, ours, bar=None):
+        return Figure("peer_" + peer, "ns", (peer, "ns"), (ours, "ns"), bar, OTHER_RUNTIME)
+
+    return [
+        # Both sides read and compared at every call, latencies tracked, all of it in the one thread.
+        figure("launchdarkly_migration_read_checked", "ReadChecked", ">= 50"),
+        figure("launchdarkly_migration_read_dualwrite", "Read/DUAL_WRITE"),
+        figure("launchdarkly_migration_variation", "RouteByHandle"),
+        figure("launchdarkly_bool_variation", "RouteByHandle"),
+        figure("flagd_core", "RouteByHandle"),
+        figure("unleash_client", "RouteByHandle"),
+        figure("growthbook", "RouteByHandle"),
+    ]
 
 
 def route_figures(suffix, bars):
@@ -219,6 +242,7 @@ PARTS = {
     "decision": decision_figures(),
     "gate": gate_figures(),
     "migrator": migrator_figures(),
+    "peers": peers_figures(),
     "route": route_figures("", {"unary_route_rate": ">= 0.85", "unary_route_p99": "<= 1.3",
                                 "batch_route_decisions": ">= 20"}),
     "gate_tick": gate_tick_figures(),
@@ -272,6 +296,15 @@ def migrator_rounds(documents):
     return rounds
 
 
+def peers_rounds(documents):
+    """A round is a run of the benchmark and the run of the peers that follows it."""
+    ours, theirs = documents[0::2], documents[1::2]
+    rounds = benchmark_rounds(ours)
+    for measured, document in zip(rounds, theirs, strict=True):
+        measured.update({(peer, "ns"): ns for peer, ns in document["peers"].items()})
+    return rounds
+
+
 def route_rounds(documents):
     rounds = {}
     for document in documents:
@@ -284,7 +317,8 @@ def route_rounds(documents):
 
 
 # How the rounds of a part are read, where it is not by route_rounds.
-ROUNDS = {"decision": benchmark_rounds, "gate": benchmark_rounds, "migrator": migrator_rounds}
+ROUNDS = {"decision": benchmark_rounds, "gate": benchmark_rounds, "migrator": migrator_rounds,
+          "peers": peers_rounds}
 
 
 def median_interval(values):
@@ -317,7 +351,7 @@ def evaluate(figure, rounds):
     if figure.against is not None:
         against = {"name": figure.against[0],
                    "value": rounded(statistics.median(measured[figure.against] for measured in rounds))}
-    return {
+    evaluated = {
         "bench": figure.bench,
         "value": rounded(statistics.median(values)),
         "unit": figure.unit,
@@ -328,6 +362,9 @@ def evaluate(figure, rounds):
         "n": len(rounds),
         "spread": [rounded(bound) for bound in interval],
     }
+    if figure.note is not None:
+        evaluated["note"] = figure.note
+    return evaluated
 
 
 def print_table(figures):
@@ -343,6 +380,12 @@ def print_table(figures):
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    notes = {}
+    for figure in figures:
+        if "note" in figure:
+            notes.setdefault(figure["note"], []).append(figure["bench"])
+    for note, benches in notes.items():
+        print(f"{', '.join(benches)}: {note}")
 
 
 def self_test():
@@ -370,6 +413,9 @@ def self_test():
     measured = migrator_rounds([document])[0]
     assert measured[("Read/X beyond callbacks", "ns")] == 70, measured
     assert measured[("Read/X beyond callbacks", "allocations")] == 0, measured
+    measured = peers_rounds([document, {"peers": {"p": 900}}])[0]
+    assert measured[("p", "ns")] == 900 and measured[("Read/X", "ns")] == 90, measured
+    assert "note" not in plain and evaluate(Figure("f", "ns", ("a", "x"), note="n"), rounds)["note"] == "n"
     assert route_rounds([{"config": {}}, {"round": 0, "subject": "a", "x": 3}])[0][("a", "x")] == 3
 
 
