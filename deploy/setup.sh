@@ -18,7 +18,7 @@ packages=(
   libxxhash-dev libyaml-cpp-dev libcli11-dev libutf8proc-dev rapidjson-dev grpc-proto
   # tests and checks
   libgtest-dev libgmock-dev libbenchmark-dev clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev llvm-14
-  prometheus python3 curl openssl iproute2
+  prometheus python3 curl openssl iproute2 valgrind
 )
 
 missing=()

@@ -20,6 +20,7 @@ declare -A about=(
   [lint]="include layers, formatting, protos, shell syntax"
   [unit]="unit tests (gcc)"
   [gate]="the gate's error rates and speed against their bar, beside peers' rules (release build)"
+  [instructions]="instructions of a decision, a migrated read and a count against tests/golden (release build, gcc)"
   [integration]="whole processes on loopback (gcc)"
   [sim]="simulated fleets under faults, broken rules that must be noticed, and the fence's model (gcc)"
   [crash]="kill loops: no acknowledged change or count is lost or doubled (gcc)"
@@ -30,13 +31,13 @@ declare -A about=(
   [asan]="unit and integration tests under AddressSanitizer"
   [tidy]="clang-tidy over core, server and client (slow)"
 )
-all=(lint unit gate bench-smoke sim integration crash tsan)  # what CI runs
-more=(clang ubsan asan tidy)                                 # by name
+all=(lint unit gate bench-smoke instructions sim integration crash tsan)  # what CI runs
+more=(clang ubsan asan tidy)                                              # by name
 
 list_parts() {
   local part
-  for part in "${all[@]}"; do printf '%-12s %s\n' "$part" "${about[$part]}"; done
-  for part in "${more[@]}"; do printf '%-12s %s; not in CI\n' "$part" "${about[$part]}"; done
+  for part in "${all[@]}"; do printf '%-13s %s\n' "$part" "${about[$part]}"; done
+  for part in "${more[@]}"; do printf '%-13s %s; not in CI\n' "$part" "${about[$part]}"; done
 }
 
 usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
@@ -87,6 +88,11 @@ part_lint() {
 }
 part_unit() { build dev; run_ctest dev '^unit$'; }
 part_gate() { build release gate_bar; build/release/tests/gate/gate_bar --threads "$jobs" $full; }
+part_instructions() {
+  python3 tests/bench/instructions.py --self-test
+  build release decision_instructions
+  python3 tests/bench/instructions.py --build build/release
+}
 part_sim() {
   if [ -z "$seeds" ]; then
     build dev simulation_test fence_model_test

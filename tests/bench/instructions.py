@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Counts the instructions of what a request pays for, and fails when one has become clearly dearer.
+
+  instructions.py [--build DIR]            checks against tests/golden/instructions.json
+  instructions.py [--build DIR] --update   writes that file
+  instructions.py --self-test
+
+Times swing on a shared machine; instructions don't. They are counted by valgrind's callgrind over
+decision_instructions, built with the release preset. The system calls that clocks are there don't count. A count may rise by 10 %; one that has fallen by more asks
+for --update, so that what was won is kept. Counts belong to one compiler and processor family: with another one
+nothing is judged.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/instructions.json"
+CALLS = 20000
+TOLERANCE = 0.10
+PREFIX = "counted_"
+LINE = re.compile(r"^\s*([\d,]+)\s+(?:\(\s*[\d.]+%\))?\s*\S*:" + PREFIX + r"(\w+)", re.MULTILINE)
+
+
+def parse(annotated):
+    """{what: instructions of all calls}, from callgrind_annotate's inclusive table.
+
+    A function that had others inlined has a line for each source file that it came from.
+    """
+    counts = {}
+    for number, name in LINE.findall(annotated):
+        counts[name] = counts.get(name, 0) + int(number.replace(",", ""))
+    return counts
+
+
+def run(command):
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        sys.exit(f"instructions.py: {command[0]} is not installed; run deploy/setup.sh")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"instructions.py: {' '.join(command)} failed:\n{error.stdout}{error.stderr}")
+
+
+def count(program):
+    with tempfile.TemporaryDirectory() as scratch:
+        out = f"{scratch}/callgrind.out"
+        run(["valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={out}", str(program), str(CALLS)])
+        annotated = run(["callgrind_annotate", "--inclusive=yes", "--threshold=100", out])
+    counts = parse(annotated)
+    if not counts:
+        sys.exit(f"instructions.py: no {PREFIX}* function in callgrind's report:\n{annotated}")
+    return {name: round(total / CALLS, 1) for name, total in sorted(counts.items())}
+
+
+def toolchain(build):
+    cache = (build / "CMakeCache.txt").read_text()
+    compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache, re.MULTILINE).group(1)
+    version = run([compiler, "-dumpversion"]).strip().split(".")[0]
+    kind = "clang" if "clang" in pathlib.Path(compiler).name else "gcc"
+    return f"{kind} {version}, {platform.machine()}"
+
+
+def judge(golden, counts):
+    """(table rows, what is wrong)."""
+    rows, wrong = [], []
+    for name in sorted(golden.keys() | counts.keys()):
+        was, now = golden.get(name), counts.get(name)
+        rows.append((name, was, now))
+        if was is None or now is None:
+            wrong.append(f"{name}: {'not in the golden file' if was is None else 'no longer counted'}; see --update")
+        elif now > was * (1 + TOLERANCE):
+            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: REGRESSION. Profile it "
+                         "(valgrind --tool=callgrind); if the price is meant, say why in the commit and run --update")
+        elif now < was * (1 - TOLERANCE):
+            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: better; run --update, "
+                         "so that it stays so")
+    return rows, wrong
+
+
+def self_test():
+    text = ("1,234,000 (50.00%)  ???:counted_route_by_handle [/x/y]\n    20,000 ( 1.0%)  a/b.cc:counted_decide(int) [/x]\n"
+            " 9 (1%) a:other [b]\n 1,000 (0.1%)  a/b.h:counted_decide(int) [/x]\n")
+    assert parse(text) == {"route_by_handle": 1234000, "decide": 21000}, parse(text)
+    assert judge({"a": 100.0}, {"a": 109.0})[1] == []
+    assert "REGRESSION" in judge({"a": 100.0}, {"a": 111.0})[1][0]
+    assert "better" in judge({"a": 100.0}, {"a": 89.0})[1][0]
+    assert "not in" in judge({}, {"a": 1.0})[1][0] and "no longer" in judge({"a": 1.0}, {})[1][0]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--update", action="store_true")
+    parser.add_argument("--self-test", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.self_test:
+        self_test()
+        return 0
+    program = arguments.build / "tests/bench/decision_instructions"
+    if not program.exists():
+        sys.exit(f"instructions.py: no {program}; build it first: "
+                 "cmake --preset release && ninja -C build/release decision_instructions")
+    tools = toolchain(arguments.build)
+    counts = count(program)
+    if arguments.update:
+        GOLDEN.write_text(json.dumps({"toolchain": tools, "instructions_per_call": counts}, indent=2) + "\n")
+        print(f"wrote {GOLDEN.relative_to(ROOT)}")
+        return 0
+    golden = json.loads(GOLDEN.read_text())
+    rows, wrong = judge(golden["instructions_per_call"], counts)
+    for name, was, now in rows:
+        print(f"{name:20} {now if now is not None else '-':>8} instructions a call (golden {was})")
+    if golden["toolchain"] != tools:
+        print(f"not judged: the golden counts are of {golden['toolchain']}, this build is of {tools}")
+        return 0
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
