@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,7 +11,6 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/base/mutex.h"
 #include "core/domain/bucketing.h"
 #include "lockstep/executor.h"
 #include "lockstep/migrator.h"
@@ -65,29 +63,20 @@ inline BenchMigration MigrationAt(domain::Stage stage, std::string name, uint32_
 }
 
 // Runs what was submitted when it is told to, on the thread that tells: all work of a read is then in that
-// thread's time. Of one thread; delays are ignored.
+// thread's time. For one thread; delays are ignored.
 class LaterExecutor final : public Executor {
  public:
-  void Submit(absl::Duration, Task task) override {
-    MutexLock lock(&mutex_);
-    tasks_.push_back(std::move(task));
-  }
+  void Submit(absl::Duration, Task task) override { tasks_.push_back(std::move(task)); }
   void RunAll() {
-    while (true) {
-      Task task;
-      {
-        MutexLock lock(&mutex_);
-        if (tasks_.empty()) return;
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
+    while (!tasks_.empty()) {
+      running_.swap(tasks_);
+      for (Task& task : running_) task();
+      running_.clear();
     }
   }
 
  private:
-  Mutex mutex_;
-  std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Task> tasks_, running_;
 };
 
 }  // namespace lockstep::bench

@@ -99,6 +99,17 @@ function asynchronous(call) {
   };
 }
 
+// A client on flags given here. With `events` it makes and keeps the events that its tracking is about; they are
+// never due to be sent while this program runs.
+async function launchDarklyClient(ld, data, events) {
+  const sending = events ? {flushInterval: 86400, capacity: 10 * options.calls * (options.rounds + 4)} : {sendEvents: false};
+  const client = ld.init('sdk-key', {
+    updateProcessor: data.getFactory(), diagnosticOptOut: true, logger: ld.basicLogger({level: 'error'}), ...sending,
+  });
+  await client.waitForInitialization({timeout: 10});
+  return client;
+}
+
 async function launchDarkly(results) {
   const ld = load('@launchdarkly/node-server-sdk');
   const data = new (load('@launchdarkly/node-server-sdk/integrations').TestData)();
@@ -111,32 +122,31 @@ async function launchDarkly(results) {
   await data.usePreconfiguredFlag({key: 'variation', ...rollout(['shadow', 'live'], [100000 - weight, weight])});
   await data.usePreconfiguredFlag({key: 'dualwrite', ...rollout(['dualwrite'], [100000])});
   await data.usePreconfiguredFlag({key: 'shadow', ...rollout(['shadow'], [100000])});
-  const client = ld.init('sdk-key', {
-    updateProcessor: data.getFactory(), sendEvents: false, diagnosticOptOut: true, logger: ld.basicLogger({level: 'error'}),
-  });
-  await client.waitForInitialization({timeout: 10});
   const contexts = keys.map((key) => ({kind: 'user', key}));
 
-  let compared = 0;
-  const read = async (key) => ld.LDMigrationSuccess(key);
-  const migration = ld.createMigration(client, {
-    readOld: read, readNew: read, writeOld: read, writeNew: read,
-    latencyTracking: true, errorTracking: true,
-    check: (a, b) => { ++compared; return a === b; },
-  });
-  const migratedRead = (flag) => asynchronous((i) => migration.read(flag, contexts[i], 'off', i));
-  const once = await migration.read('shadow', contexts[0], 'off', 1);
-  if (!once.success || compared !== 1) throw new Error('the migrated read is not what should be measured');
-
-  const boolVariation = (i) => client.boolVariation('flag', contexts[i], false);
-  const migrationVariation = (i) => client.migrationVariation('variation', contexts[i], 'off');
-  await checkRollout('LaunchDarkly', boolVariation);
-  await checkRollout('LaunchDarkly', async (i) => (await migrationVariation(i)).value === 'live');
-  results.launchdarkly_bool_variation = await measure(asynchronous(boolVariation));
-  results.launchdarkly_migration_variation = await measure(asynchronous(migrationVariation));
-  results.launchdarkly_migration_read_dualwrite = await measure(migratedRead('dualwrite'));
-  results.launchdarkly_migration_read_checked = await measure(migratedRead('shadow'));
-  client.close();
+  for (const events of [false, true]) {
+    const client = await launchDarklyClient(ld, data, events);
+    let compared = 0;
+    const read = async (key) => ld.LDMigrationSuccess(key);
+    const migration = ld.createMigration(client, {
+      readOld: read, readNew: read, writeOld: read, writeNew: read,
+      latencyTracking: true, errorTracking: true,
+      check: (a, b) => { ++compared; return a === b; },
+    });
+    const migratedRead = (flag) => asynchronous((i) => migration.read(flag, contexts[i], 'off', i));
+    const once = await migration.read('shadow', contexts[0], 'off', 1);
+    if (!once.success || compared !== 1) throw new Error('the migrated read is not what should be measured');
+    const suffix = events ? '' : '_without_events';
+    results[`launchdarkly_migration_read_dualwrite${suffix}`] = await measure(migratedRead('dualwrite'));
+    results[`launchdarkly_migration_read_checked${suffix}`] = await measure(migratedRead('shadow'));
+    if (events) continue;
+    const boolVariation = (i) => client.boolVariation('flag', contexts[i], false);
+    const migrationVariation = (i) => client.migrationVariation('variation', contexts[i], 'off');
+    await checkRollout('LaunchDarkly', boolVariation);
+    await checkRollout('LaunchDarkly', async (i) => (await migrationVariation(i)).value === 'live');
+    results.launchdarkly_bool_variation_without_events = await measure(asynchronous(boolVariation));
+    results.launchdarkly_migration_variation_without_events = await measure(asynchronous(migrationVariation));
+  }
 }
 
 async function flagd(results) {
