@@ -114,7 +114,9 @@ def migrator_figures():
         figures += [Figure(f"migrator_write_{stage.lower()}", "ns", (f"Write/{stage}", "ns"), clock),
                     Figure(f"migrator_write_{stage.lower()}_allocations", "per call",
                            (f"Write/{stage}", "allocations"))]
-    figures.append(Figure("migrator_read_checked", "ns", ("ReadChecked beyond callbacks", "ns"), clock))
+    for name, of in (("migrator_read_checked", "ReadChecked"), ("migrator_read_checked_elsewhere", "ReadCheckedElsewhere")):
+        figures += [Figure(name, "ns", (f"{of} beyond callbacks", "ns"), clock),
+                    Figure(name + "_allocations", "per call", (f"{of} beyond callbacks", "allocations"))]
     return figures
 
 
@@ -123,15 +125,20 @@ OTHER_RUNTIME = "the peer runs on another runtime (Node), Lockstep compiled: the
 
 def peers_figures():
     """How many times as long the peer takes as what does the same here."""
-    def figure(peer, ours, bar=None):
-        return Figure("peer_" + peer, "ns", (peer, "ns"), (ours, "ns"), bar, OTHER_RUNTIME)
+    def figure(peer, ours, bar=None, name=None):
+        return Figure("peer_" + (name or peer), "ns", (peer, "ns"), (ours, "ns"), bar, OTHER_RUNTIME)
 
+    read, own_part, counted = "ReadChecked", "ReadCheckedElsewhere", "Read/DUAL_WRITE"
     return [
-        # Both sides read and compared at every call, latencies tracked, all of it in the one thread.
-        figure("launchdarkly_migration_read_checked", "ReadChecked", ">= 50"),
-        figure("launchdarkly_migration_read_dualwrite", "Read/DUAL_WRITE"),
-        figure("launchdarkly_migration_variation", "RouteByHandle"),
-        figure("launchdarkly_bool_variation", "RouteByHandle"),
+        # Both sides read and compared at every call, latencies tracked and counted, all of it in one thread.
+        figure("launchdarkly_migration_read_checked", read, ">= 50"),
+        figure("launchdarkly_migration_read_checked_without_events", read),
+        # The same for the thread that asks: here the other side is read and compared by the executor's threads.
+        figure("launchdarkly_migration_read_checked", own_part, name="launchdarkly_migration_read_checked_for_the_caller"),
+        figure("launchdarkly_migration_read_dualwrite", counted),
+        figure("launchdarkly_migration_read_dualwrite_without_events", counted),
+        figure("launchdarkly_migration_variation_without_events", "RouteByHandle"),
+        figure("launchdarkly_bool_variation_without_events", "RouteByHandle"),
         figure("flagd_core", "RouteByHandle"),
         figure("unleash_client", "RouteByHandle"),
         figure("growthbook", "RouteByHandle"),

@@ -13,10 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/base/check.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/domain/routing_state.h"
+#include "core/domain/window_stats.h"
 #include "lockstep/client.h"
+#include "lockstep/executor.h"
 #include "lockstep/migrator.h"
 #include "lockstep/telemetry.h"
 #include "tests/bench/bench_client.h"
@@ -74,6 +77,24 @@ void ReadChecked(benchmark::State& state) {
     executor->RunAll();
     return ok;
   });
+  const domain::WindowStats totals = client->telemetry().Totals(0);
+  LOCKSTEP_CHECK(totals.compared() == totals.arm(domain::Arm::kOld).requests, "not every read was compared");
+}
+
+// Drops what it is given.
+class NoExecutor final : public Executor {
+ public:
+  void Submit(absl::Duration, Task) override {}
+};
+
+// The same as the request sees it: the comparison is prepared, and is somebody else's from there. Dropping it
+// is in the price.
+void ReadCheckedElsewhere(benchmark::State& state) {
+  const std::unique_ptr<Client> client =
+      bench::MakeClient({bench::MigrationAt(Stage::kShadowRead, kChecked, domain::kBucketCount)},
+                        std::make_shared<NoExecutor>());
+  const std::unique_ptr<BenchMigrator> migrator = bench::MakeMigrator(client.get(), kChecked);
+  Run(state, [&](size_t i) { return migrator->Read(static_cast<uint32_t>(i)).ok(); });
 }
 
 // What the service's code for a read costs, called as the Migrator calls it.
@@ -143,6 +164,7 @@ BENCHMARK_CAPTURE(Write, NEW_ONLY, Stage::kNewOnly);
 BENCHMARK(RecordComparison)->ThreadRange(1, 2);
 BENCHMARK(RecordRead)->ThreadRange(1, 2);
 BENCHMARK(ReadChecked);
+BENCHMARK(ReadCheckedElsewhere);
 BENCHMARK(RouteByHandle);
 
 }  // namespace

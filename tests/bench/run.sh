@@ -92,7 +92,7 @@ measure() {  # measure PART: what the programs print
       install_peers || return 1
       for _ in $(seq "$rounds"); do
         "$program/migrator_benchmark" --benchmark_format=json --benchmark_min_time="$decision_seconds" \
-          --benchmark_filter='^(Read/DUAL_WRITE|ReadChecked|RouteByHandle)$' || return 1
+          --benchmark_filter='^(Read/DUAL_WRITE|ReadChecked.*|RouteByHandle)$' || return 1
         node "$peers/peers.cjs" --modules "$peer_modules" --calls "$peer_calls" || return 1
       done ;;
     fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;

@@ -130,8 +130,9 @@ class Migrator {
     std::shared_ptr<internal::MirrorPath> path;
   };
   using StatePtr = std::shared_ptr<const State>;
-  class Access;     // internal::RecordAccess
-  class Operation;  // internal::WriteOperation
+  class Access;        // internal::RecordAccess
+  class ComparisonOf;  // internal::ComparisonTask
+  class Operation;     // internal::WriteOperation
 
   explicit Migrator(StatePtr state) : state_(std::move(state)) {}
 
@@ -145,7 +146,7 @@ class Migrator {
   }
 
   // `subject` is empty where it is the routing key.
-  void Compare(const Key& key, RouteHandle route, domain::Side served_side, const std::string& routing_key,
+  void Compare(const Key& key, RouteHandle route, domain::Side served_side, std::string routing_key,
                std::string subject, const ReadOptions& options,
                const absl::StatusOr<std::optional<Record>>& served);
   // From `*side`, if that shows to have the write of `options.after` by now, else from the authoritative

@@ -10,33 +10,9 @@ namespace lockstep::internal {
 using domain::ComparisonOutcome;
 using domain::Side;
 
-// How a pair of answers compares.
-struct ComparisonRunner::Verdict {
-  // Nothing: both sides failed, so there was no comparison.
-  std::optional<ComparisonOutcome> outcome;
-  bool only_old_failed = false;
-  bool only_new_failed = false;
-  std::vector<FieldDifference> differences;
-
-  bool is_mismatch() const {
-    return outcome.has_value() && domain::InfoOf(*outcome).kind == domain::OutcomeKind::kMismatch;
-  }
-};
-
-// One comparison from Start to its record. It ends without one when the executor drops it; its place is given
-// back either way.
-struct ComparisonRunner::Running {
-  Running(std::shared_ptr<ComparisonRunner> runner, ComparisonTask task)
-      : runner(std::move(runner)), task(std::move(task)) {}
-  ~Running() { runner->in_flight_.fetch_sub(1, std::memory_order_relaxed); }
-
-  const std::shared_ptr<ComparisonRunner> runner;
-  const ComparisonTask task;
-  size_t settle_passes = 0;
-  // The authoritative side as last read.
-  std::optional<RecordView> authoritative;
-  Verdict verdict;  // once it is concluded
-};
+ComparisonTask::~ComparisonTask() {
+  if (runner_ != nullptr) runner_->in_flight_.fetch_sub(1, std::memory_order_relaxed);
+}
 
 namespace {
 
@@ -51,10 +27,11 @@ struct Answer {
 // A late answer counts as none: the deadline bounds what a sick side may cost, whether its code honours it or
 // not.
 Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, const Clock& clock) {
-  const absl::Duration start = clock.SinceBoot();
+  const int64_t start = clock.NanosecondsSinceBoot();
   Answer answer;
-  answer.view = task.read(side, clock.Now() + timeout, /*convert=*/true);
-  answer.timed_out = clock.SinceBoot() - start > timeout || absl::IsDeadlineExceeded(answer.view.status());
+  answer.view = task.Read(side, clock.Now() + timeout, /*convert=*/true);
+  const absl::Duration took = absl::Nanoseconds(clock.NanosecondsSinceBoot() - start);
+  answer.timed_out = took > timeout || (!answer.view.ok() && absl::IsDeadlineExceeded(answer.view.status()));
   return answer;
 }
 
@@ -62,7 +39,7 @@ Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, 
 std::optional<absl::Duration> Time(const ComparisonTask& task, Side side, absl::Duration timeout,
                                    const Clock& clock) {
   const absl::Duration start = clock.SinceBoot();
-  const absl::Status status = task.read(side, clock.Now() + timeout, /*convert=*/false).status();
+  const absl::Status status = task.Read(side, clock.Now() + timeout, /*convert=*/false).status();
   const absl::Duration took = clock.SinceBoot() - start;
   if (took > timeout || absl::IsDeadlineExceeded(status)) return absl::InfiniteDuration();
   if (!status.ok()) return std::nullopt;
@@ -110,75 +87,73 @@ bool ComparisonRunner::Admit() {
   return false;
 }
 
-void ComparisonRunner::Start(ComparisonTask task) {
-  auto running = std::make_shared<Running>(shared_from_this(), std::move(task));
+void ComparisonRunner::Start(TaskPtr task) {
+  task->runner_ = shared_from_this();
   client_->executor().Submit(absl::ZeroDuration(),
-                             [running = std::move(running)] { running->runner->FirstPass(running); });
+                             [task = std::move(task)] { task->runner_->FirstPass(task); });
 }
 
-void ComparisonRunner::FirstPass(const std::shared_ptr<Running>& running) {
-  const ComparisonTask& task = running->task;
-  const Answer served{.view = task.served()};
+void ComparisonRunner::FirstPass(const TaskPtr& task) {
+  const Answer served{.view = task->Served()};
   const Answer shadow =
-      ReadTimed(task, OtherSide(task.served_side), options_.comparison_deadline, client_->clock());
-  const bool old_served = task.served_side == Side::kOld;
+      ReadTimed(*task, OtherSide(task->served_side), options_.comparison_deadline, client_->clock());
+  const bool old_served = task->served_side == Side::kOld;
   const Answer& from_old = old_served ? served : shadow;
   const Answer& from_new = old_served ? shadow : served;
-  Verdict verdict = Judge<Verdict>(from_old, from_new, task.route.contract());
+  Verdict verdict = Judge<Verdict>(from_old, from_new, task->route.contract());
   if (verdict.is_mismatch()) {
-    running->authoritative = *(AuthoritativeSide(task) == Side::kOld ? from_old : from_new).view;
+    task->authoritative_ = *(AuthoritativeSide(*task) == Side::kOld ? from_old : from_new).view;
   }
-  Conclude(running, std::move(verdict));
+  Conclude(task, std::move(verdict));
 }
 
-void ComparisonRunner::SettlePass(const std::shared_ptr<Running>& running) {
-  const ComparisonTask& task = running->task;
-  ++running->settle_passes;
+void ComparisonRunner::SettlePass(const TaskPtr& task) {
+  ++task->settle_passes_;
   // The mirror first: if it has caught up with the authoritative side in between, that is no mismatch.
-  const Side authoritative_side = AuthoritativeSide(task);
+  const Side authoritative_side = AuthoritativeSide(*task);
   const Answer mirror =
-      ReadTimed(task, OtherSide(authoritative_side), options_.comparison_deadline, client_->clock());
+      ReadTimed(*task, OtherSide(authoritative_side), options_.comparison_deadline, client_->clock());
   const Answer authoritative =
-      ReadTimed(task, authoritative_side, options_.comparison_deadline, client_->clock());
+      ReadTimed(*task, authoritative_side, options_.comparison_deadline, client_->clock());
   const bool old_is_authoritative = authoritative_side == Side::kOld;
   Verdict verdict = Judge<Verdict>(old_is_authoritative ? authoritative : mirror,
-                                   old_is_authoritative ? mirror : authoritative, task.route.contract());
+                                   old_is_authoritative ? mirror : authoritative, task->route.contract());
   if (verdict.is_mismatch()) {
-    const bool changed = *authoritative.view != running->authoritative;
-    running->authoritative = *authoritative.view;
+    const bool changed = *authoritative.view != task->authoritative_;
+    task->authoritative_ = *authoritative.view;
     // Somebody is writing the record: the pair that was read last is not a pair.
-    const bool is_last = running->settle_passes == options_.settle_delays.size();
+    const bool is_last = task->settle_passes_ == options_.settle_delays.size();
     if (changed && is_last) verdict = Verdict{.outcome = ComparisonOutcome::kRaced};
   } else if (!verdict.only_old_failed && !verdict.only_new_failed && verdict.outcome.has_value()) {
     verdict.outcome = ComparisonOutcome::kLagged;
   }
-  Conclude(running, std::move(verdict));
+  Conclude(task, std::move(verdict));
 }
 
-void ComparisonRunner::Conclude(const std::shared_ptr<Running>& running, Verdict verdict) {
-  if (verdict.is_mismatch() && running->settle_passes < options_.settle_delays.size()) {
-    return client_->executor().Submit(options_.settle_delays[running->settle_passes],
-                                      [running] { running->runner->SettlePass(running); });
+void ComparisonRunner::Conclude(const TaskPtr& task, Verdict verdict) {
+  if (verdict.is_mismatch() && task->settle_passes_ < options_.settle_delays.size()) {
+    return client_->executor().Submit(options_.settle_delays[task->settle_passes_],
+                                      [task] { task->runner_->SettlePass(task); });
   }
   if (!verdict.outcome.has_value()) return;
-  running->verdict = std::move(verdict);
+  task->verdict_ = std::move(verdict);
   if (!client_->accepts_comparisons() || !Draw(options_.paired_latency_share)) {
-    return Record(*running, std::nullopt);
+    return Record(*task, std::nullopt);
   }
-  client_->executor().Submit(absl::ZeroDuration(), [running] { running->runner->TimingPass(*running); });
+  client_->executor().Submit(absl::ZeroDuration(), [task] { task->runner_->TimingPass(*task); });
 }
 
-void ComparisonRunner::TimingPass(const Running& running) {
+void ComparisonRunner::TimingPass(const ComparisonTask& task) {
   const auto time = [&](Side side) {
-    return Time(running.task, side, options_.comparison_deadline, client_->clock());
+    return Time(task, side, options_.comparison_deadline, client_->clock());
   };
   // The second read finds warmer caches than the first: in random order, that favours neither side.
   const Side first = Draw(0.5) ? Side::kOld : Side::kNew;
   const std::optional<absl::Duration> from_first = time(first);
-  if (!from_first.has_value()) return Record(running, std::nullopt);
+  if (!from_first.has_value()) return Record(task, std::nullopt);
   const std::optional<absl::Duration> from_second = time(OtherSide(first));
-  if (!from_second.has_value()) return Record(running, std::nullopt);
-  Record(running,
+  if (!from_second.has_value()) return Record(task, std::nullopt);
+  Record(task,
          first == Side::kOld ? TimedPair{*from_first, *from_second} : TimedPair{*from_second, *from_first});
 }
 
@@ -188,9 +163,8 @@ bool ComparisonRunner::Draw(double probability) {
 }
 
 // The pair is recorded with its comparison: the counts of one bucket must belong together.
-void ComparisonRunner::Record(const Running& running, std::optional<TimedPair> timed) {
-  const ComparisonTask& task = running.task;
-  const Verdict& verdict = running.verdict;
+void ComparisonRunner::Record(const ComparisonTask& task, std::optional<TimedPair> timed) {
+  const Verdict& verdict = task.verdict_;
   client_->telemetry().RecordComparison(task.route.attribution(), task.route.state().salt_seed,
                                         {.outcome = *verdict.outcome,
                                          .only_old_failed = verdict.only_old_failed,

@@ -2,17 +2,20 @@
 //
 // Some of them are then timed: both sides are read once more in random order.
 //
-//   if (runner->Admit()) runner->Start({...});   // else it was shed; the caller counts it
+//   if (runner->Admit()) runner->Start(std::make_shared<Task>(...));   // else it was shed; the caller counts
+//   it
 //
 // Thread-safe. Comparisons keep the runner alive, hold no lock while they call out, and hold the operation's
 // pin until they end.
 #pragma once
 
 #include <atomic>
-#include <functional>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -27,17 +30,55 @@ namespace lockstep::internal {
 // What one side answered: the record's fields, nothing, or an error.
 using SideView = absl::StatusOr<std::optional<RecordView>>;
 
-struct ComparisonTask {
-  RouteHandle route;
-  std::string routing_key;
-  std::string subject;  // empty: the routing key
-  std::string trace_id;
-  domain::Side served_side = domain::Side::kOld;
+class ComparisonRunner;
+
+// One comparison from Start to its record: what is compared, and how far it is. In one piece, because every
+// compared read of a service makes one.
+class ComparisonTask {
+ public:
+  ComparisonTask(RouteHandle route, std::string routing_key, std::string subject, std::string trace_id,
+                 domain::Side served_side)
+      : route(std::move(route)),
+        routing_key(std::move(routing_key)),
+        subject(std::move(subject)),
+        trace_id(std::move(trace_id)),
+        served_side(served_side) {}
+  // Gives its place back, also when the executor drops it.
+  virtual ~ComparisonTask();
+
   // The answer that was served. Called once, on the executor, so that the request does not pay for the
   // conversion.
-  std::function<SideView()> served;
+  virtual SideView Served() const = 0;
   // Reads one side. What is read only for its duration is not converted, and comes back as nothing.
-  std::function<SideView(domain::Side, absl::Time deadline, bool convert)> read;
+  virtual SideView Read(domain::Side side, absl::Time deadline, bool convert) const = 0;
+
+  const RouteHandle route;
+  const std::string routing_key;
+  const std::string subject;  // empty: the routing key
+  const std::string trace_id;
+  const domain::Side served_side;
+
+ private:
+  friend class ComparisonRunner;
+
+  // How a pair of answers compares.
+  struct Verdict {
+    // Nothing: both sides failed, so there was no comparison.
+    std::optional<domain::ComparisonOutcome> outcome;
+    bool only_old_failed = false;
+    bool only_new_failed = false;
+    std::vector<FieldDifference> differences;
+
+    bool is_mismatch() const {
+      return outcome.has_value() && domain::InfoOf(*outcome).kind == domain::OutcomeKind::kMismatch;
+    }
+  };
+
+  std::shared_ptr<ComparisonRunner> runner_;  // since Start
+  size_t settle_passes_ = 0;
+  // The authoritative side as last read.
+  std::optional<RecordView> authoritative_;
+  Verdict verdict_;  // once it is concluded
 };
 
 class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
@@ -48,21 +89,22 @@ class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
   // Takes a place; false when all are taken or the client is shutting down.
   bool Admit();
   // After Admit.
-  void Start(ComparisonTask task);
+  void Start(std::shared_ptr<ComparisonTask> task);
   int in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
 
  private:
-  struct Running;
-  struct Verdict;
+  friend class ComparisonTask;
+  using TaskPtr = std::shared_ptr<ComparisonTask>;
+  using Verdict = ComparisonTask::Verdict;
 
-  void FirstPass(const std::shared_ptr<Running>& running);
+  void FirstPass(const TaskPtr& task);
   // Reads both sides again.
-  void SettlePass(const std::shared_ptr<Running>& running);
+  void SettlePass(const TaskPtr& task);
   // Ends with `verdict`, timed or not, or settles it if it is a mismatch and there are passes left.
-  void Conclude(const std::shared_ptr<Running>& running, Verdict verdict);
+  void Conclude(const TaskPtr& task, Verdict verdict);
   // Times both sides, then records.
-  void TimingPass(const Running& running);
-  void Record(const Running& running, std::optional<TimedPair> timed);
+  void TimingPass(const ComparisonTask& task);
+  void Record(const ComparisonTask& task, std::optional<TimedPair> timed);
   // True with this probability.
   bool Draw(double probability);
 

@@ -58,6 +58,32 @@ class Migrator<Key, Record>::Access final : public internal::RecordAccess {
 };
 
 template <typename Key, typename Record>
+class Migrator<Key, Record>::ComparisonOf final : public internal::ComparisonTask {
+ public:
+  ComparisonOf(StatePtr state, const Key& key, const absl::StatusOr<std::optional<Record>>& served,
+               RouteHandle route, std::string routing_key, std::string subject, std::string trace_id,
+               domain::Side served_side)
+      : ComparisonTask(std::move(route), std::move(routing_key), std::move(subject), std::move(trace_id),
+                       served_side),
+        state_(std::move(state)),
+        key_(key),
+        served_(served) {}
+
+  internal::SideView Served() const override { return ViewOf(*state_, served_); }
+  internal::SideView Read(domain::Side side, absl::Time deadline, bool convert) const override {
+    const absl::StatusOr<std::optional<Record>> answer = state_->callbacks.on(side).read(
+        key_, ReadContext{route.epoch(), side, ReadPurpose::kCompare, deadline});
+    if (convert || !answer.ok()) return ViewOf(*state_, answer);
+    return std::optional<RecordView>();
+  }
+
+ private:
+  const StatePtr state_;
+  const Key key_;
+  const absl::StatusOr<std::optional<Record>> served_;
+};
+
+template <typename Key, typename Record>
 class Migrator<Key, Record>::Operation final : public internal::WriteOperation {
  public:
   // `key` and `record` (null for a delete) must live as long as the operation. `done` is null for Run.
@@ -132,7 +158,7 @@ template <typename Key, typename Record>
 absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key,
                                                                   const ReadOptions& options) {
   const State& state = *state_;
-  const std::string routing_key = state.callbacks.routing_key(key);
+  std::string routing_key = state.callbacks.routing_key(key);
   absl::StatusOr<RouteHandle> route = state.client->Route(state.migration, routing_key, options.attributes);
   if (!route.ok()) return std::move(route).status();
   domain::Side side = route->decision().read_side;
@@ -153,7 +179,7 @@ absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::Read(const Key& key
                               absl::Nanoseconds(latency),
                               route->SubjectNamed(subject.empty() ? routing_key : subject));
   if (route->decision().compare) {
-    Compare(key, *std::move(route), side, routing_key, std::move(subject), options, served);
+    Compare(key, *std::move(route), side, std::move(routing_key), std::move(subject), options, served);
   }
   return served;
 }
@@ -175,28 +201,16 @@ absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::ReadAfterWrite(cons
 
 template <typename Key, typename Record>
 void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, domain::Side served_side,
-                                    const std::string& routing_key, std::string subject,
-                                    const ReadOptions& options,
+                                    std::string routing_key, std::string subject, const ReadOptions& options,
                                     const absl::StatusOr<std::optional<Record>>& served) {
   // A sick side would only let it wait, and whether it is sick is not what comparisons are for.
   if (state_->path->IsSick(internal::OtherSide(served_side)) || !state_->comparisons->Admit()) {
     state_->telemetry->RecordComparisonShed(route.attribution());
     return;
   }
-  internal::ComparisonTask task{.route = std::move(route),
-                                .routing_key = routing_key,
-                                .subject = std::move(subject),
-                                .trace_id = options.trace_id};
-  task.served_side = served_side;
-  task.served = [state = state_, served] { return ViewOf(*state, served); };
-  task.read = [state = state_, key, epoch = task.route.epoch()](domain::Side side, absl::Time deadline,
-                                                                bool convert) -> internal::SideView {
-    const absl::StatusOr<std::optional<Record>> answer =
-        state->callbacks.on(side).read(key, ReadContext{epoch, side, ReadPurpose::kCompare, deadline});
-    if (convert || !answer.ok()) return ViewOf(*state, answer);
-    return std::optional<RecordView>();
-  };
-  state_->comparisons->Start(std::move(task));
+  state_->comparisons->Start(std::make_shared<ComparisonOf>(state_, key, served, std::move(route),
+                                                            std::move(routing_key), std::move(subject),
+                                                            options.trace_id, served_side));
 }
 
 template <typename Key, typename Record>
