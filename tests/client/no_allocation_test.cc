@@ -1,4 +1,5 @@
-// Routing by handle allocates nothing. In a program of its own, because it replaces operator new.
+// Routing by handle and a read that is not compared allocate nothing. In a program of its own, because it
+// replaces operator new.
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -6,6 +7,7 @@
 #include "core/domain/bucketing.h"
 #include "gtest/gtest.h"
 #include "lockstep/client.h"
+#include "lockstep/migrator.h"
 #include "tests/client/plane_testing.h"
 
 namespace {
@@ -57,6 +59,40 @@ TEST(NoAllocationTest, RouteByHandle) {
   }
   EXPECT_EQ(allocations, before);
   EXPECT_GT(buckets, 0u);
+}
+
+TEST(NoAllocationTest, AReadThatIsNotCompared) {
+  using Numbers = Migrator<int64_t, int64_t>;
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  auto plane = std::make_shared<FakeControlPlane>();
+  plane->SetStage(kMigration, Stage::kDualWrite);
+  ClientOptions options = {.transport = plane, .service = "orders", .migrations = {kMigration}};
+  options.clock = &clock;
+  options.seed = 1;
+  const std::unique_ptr<Client> client = *Client::Create(std::move(options));
+  ASSERT_TRUE(client->WaitUntilReady(absl::InfiniteFuture()).ok());
+  const auto read = [](const int64_t& id, const ReadContext&) { return std::optional<int64_t>(id); };
+  const std::unique_ptr<Numbers> numbers =
+      *Numbers::Builder(client.get(), kMigration)
+           .RoutingKey([](const int64_t& id) { return std::string(1, static_cast<char>('a' + id % 26)); })
+           .ReadOld(read)
+           .ReadNew(read)
+           .WriteOld([](const int64_t&, const int64_t*, const WriteContext&) {
+             return absl::StatusOr<WriteResult<int64_t>>(absl::UnimplementedError("not written"));
+           })
+           .MirrorToNew([](const int64_t&, const int64_t*, Version, const WriteContext&) {
+             return absl::UnimplementedError("not written");
+           })
+           .Fields([](const int64_t& number) {
+             return RecordView{{"number", number}};
+           })
+           .Build();
+  ASSERT_TRUE(numbers->Read(1).ok());
+  const uint64_t before = allocations;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < 1000; ++i) sum += **numbers->Read(i);
+  EXPECT_EQ(allocations, before);
+  EXPECT_EQ(sum, 999 * 1000 / 2);
 }
 
 TEST(NoAllocationTest, CountingAllocatesOnlyForANewBucket) {
