@@ -134,7 +134,8 @@ def peers_figures():
         figure("launchdarkly_migration_read_checked", read, ">= 50"),
         figure("launchdarkly_migration_read_checked_without_events", read),
         # The same for the thread that asks: here the other side is read and compared by the executor's threads.
-        figure("launchdarkly_migration_read_checked", own_part, name="launchdarkly_migration_read_checked_for_the_caller"),
+        figure("launchdarkly_migration_read_checked", own_part, ">= 50",
+               "launchdarkly_migration_read_checked_for_the_caller"),
         figure("launchdarkly_migration_read_dualwrite", counted),
         figure("launchdarkly_migration_read_dualwrite_without_events", counted),
         figure("launchdarkly_migration_variation_without_events", "RouteByHandle"),
