@@ -114,7 +114,8 @@ def migrator_figures():
         figures += [Figure(f"migrator_write_{stage.lower()}", "ns", (f"Write/{stage}", "ns"), clock),
                     Figure(f"migrator_write_{stage.lower()}_allocations", "per call",
                            (f"Write/{stage}", "allocations"))]
-    for name, of in (("migrator_read_checked", "ReadChecked"), ("migrator_read_checked_elsewhere", "ReadCheckedElsewhere")):
+    for name, of in (("migrator_read_checked", "ReadChecked"),
+                     ("migrator_read_checked_elsewhere", "ReadCheckedElsewhere")):
         figures += [Figure(name, "ns", (f"{of} beyond callbacks", "ns"), clock),
                     Figure(name + "_allocations", "per call", (f"{of} beyond callbacks", "allocations"))]
     return figures
@@ -376,11 +377,13 @@ def evaluate(figure, rounds):
 
 
 def print_table(figures):
+    notes = list(dict.fromkeys(figure["note"] for figure in figures if "note" in figure))
     rows = [("figure", "median", "unit", "against", "ratio", "95 % interval", "bar", "")]
     for figure in figures:
         against = figure["against"]
         rows.append((
-            figure["bench"], f"{figure['value']:g}", figure["unit"],
+            figure["bench"] + (f" [{notes.index(figure['note']) + 1}]" if "note" in figure else ""),
+            f"{figure['value']:g}", figure["unit"],
             f"{against['name']} {against['value']:g}" if against else "",
             f"{figure['ratio']:.2f}" if figure["ratio"] is not None else "",
             "{:.2f} to {:.2f}".format(*figure["spread"]), figure["bar"] or "",
@@ -388,12 +391,8 @@ def print_table(figures):
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    notes = {}
-    for figure in figures:
-        if "note" in figure:
-            notes.setdefault(figure["note"], []).append(figure["bench"])
-    for note, benches in notes.items():
-        print(f"{', '.join(benches)}: {note}")
+    for number, note in enumerate(notes, 1):
+        print(f"[{number}] {note}")
 
 
 def self_test():
@@ -417,7 +416,8 @@ def self_test():
     assert evaluate(stream, rounds)["pass"] is False, "a bar without a ratio is one of the value"
     assert evaluate(stream, [{("a", "x"): 2.0}])["pass"], "of one value, too"
     run = {"time_unit": "ns", "allocations": 1}
-    document = {"benchmarks": [{"name": "Read/X", "cpu_time": 90, **run}, {"name": "BareCallbacks", "cpu_time": 20, **run}]}
+    document = {"benchmarks": [{"name": "Read/X", "cpu_time": 90, **run},
+                               {"name": "BareCallbacks", "cpu_time": 20, **run}]}
     measured = migrator_rounds([document])[0]
     assert measured[("Read/X beyond callbacks", "ns")] == 70, measured
     assert measured[("Read/X beyond callbacks", "allocations")] == 0, measured

@@ -6,9 +6,9 @@
   instructions.py --self-test
 
 Times swing on a shared machine; instructions don't. They are counted by valgrind's callgrind over
-decision_instructions, built with the release preset. The system calls that clocks are there don't count. A count may rise by 10 %; one that has fallen by more asks
-for --update, so that what was won is kept. Counts belong to one compiler and processor family: with another one
-nothing is judged.
+decision_instructions, built with the release preset; what reading a clock costs is not among them. A count may
+rise by 10 %; one that has fallen by more asks for --update, so that what was won is kept. Counts belong to one
+compiler and processor family: with another one nothing is judged.
 """
 
 import argparse
@@ -74,12 +74,13 @@ def judge(golden, counts):
         was, now = golden.get(name), counts.get(name)
         rows.append((name, was, now))
         if was is None or now is None:
-            wrong.append(f"{name}: {'not in the golden file' if was is None else 'no longer counted'}; see --update")
+            what = "not in the golden file" if was is None else "no longer counted"
+            wrong.append(f"{name}: {what}; see --update")
         elif now > was * (1 + TOLERANCE):
-            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: REGRESSION. Profile it "
-                         "(valgrind --tool=callgrind); if the price is meant, say why in the commit and run --update")
+            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: REGRESSION. Profile "
+                         "it (valgrind --tool=callgrind); if the price is meant, say why in the commit and --update")
         elif now < was * (1 - TOLERANCE):
-            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: better; run --update, "
+            wrong.append(f"{name}: {now} instructions a call, {now / was - 1:+.0%} against {was}: better; --update, "
                          "so that it stays so")
     return rows, wrong
 

@@ -102,7 +102,8 @@ function asynchronous(call) {
 // A client on flags given here. With `events` it makes and keeps the events that its tracking is about; they are
 // never due to be sent while this program runs.
 async function launchDarklyClient(ld, data, events) {
-  const sending = events ? {flushInterval: 86400, capacity: 10 * options.calls * (options.rounds + 4)} : {sendEvents: false};
+  const sending =
+      events ? {flushInterval: 86400, capacity: 10 * options.calls * (options.rounds + 4)} : {sendEvents: false};
   const client = ld.init('sdk-key', {
     updateProcessor: data.getFactory(), diagnosticOptOut: true, logger: ld.basicLogger({level: 'error'}), ...sending,
   });
