@@ -24,26 +24,47 @@ std::string Describe(const domain::RoutingState& state) {
   return text;
 }
 
+// Both sides are written, the old one first.
+bool Mirrors(const domain::RoutingState& state) {
+  return state.stage >= domain::Stage::kDualWrite && state.stage <= domain::Stage::kCanaryRead;
+}
+
+bool TakesBackAmongMirrors(const domain::RoutingState& candidate, const domain::RoutingState& published) {
+  return Mirrors(published) && Mirrors(candidate) &&
+         (candidate.stage < published.stage ||
+          (candidate.stage == published.stage && candidate.read_weight < published.read_weight));
+}
+
+// Whether whoever acts on `state` stands in the way of `candidate`. Null: on a state that is not known.
+bool IsInTheWay(const domain::RoutingState* state, const domain::RoutingState& candidate,
+                const domain::RoutingState& published) {
+  if (state != nullptr && domain::MayCoexist(*state, candidate)) return false;
+  // No worse than now.
+  const bool is_now = state == nullptr || !domain::MayCoexist(*state, published);
+  return !(is_now && TakesBackAmongMirrors(candidate, published));
+}
+
 }  // namespace
 
 uint64_t FirstSafeEpoch(const domain::RoutingState& candidate, const StateHistory& history) {
   LOCKSTEP_CHECK(!history.empty(), "a migration has a published state");
   for (size_t i = history.size(); i > 0; --i) {
-    if (!domain::MayCoexist(history[i - 1], candidate)) return history[i - 1].epoch + 1;
+    if (IsInTheWay(&history[i - 1], candidate, history.back())) return history[i - 1].epoch + 1;
   }
-  return history.front().epoch;
+  return IsInTheWay(nullptr, candidate, history.back()) ? history.front().epoch : 0;
 }
 
 std::string WhyWait(const domain::RoutingState& candidate, const StateHistory& history,
                     const Holder& holder) {
   const bool remembered = std::any_of(history.begin(), history.end(),
                                       [&](const auto& state) { return state.epoch == holder.epoch; });
-  if (!remembered) {
+  if (!remembered && IsInTheWay(nullptr, candidate, history.back())) {
     return absl::StrCat("epoch ", holder.epoch, " is not remembered, so nothing may be published beside it");
   }
   for (const domain::RoutingState& state : history) {
     if (state.epoch < holder.epoch) continue;
     if (holder.only_this_epoch && state.epoch != holder.epoch) continue;
+    if (!IsInTheWay(&state, candidate, history.back())) continue;
     if (const auto incompatible = domain::FindIncompatibility(state, candidate)) {
       return absl::StrCat("epoch ", state.epoch, " (", Describe(state), ") and the next state (",
                           Describe(candidate), "): ", incompatible->ToString());

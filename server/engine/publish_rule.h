@@ -23,6 +23,10 @@ using StateHistory = std::vector<domain::RoutingState>;
 // The lowest epoch that an instance may be at without standing in the way of `candidate`: it and every later
 // state in `history` may stand beside it. An epoch that `history` doesn't reach back to is compatible with
 // nothing. Above the last one's when that is itself incompatible.
+//
+// A candidate that takes something back from DUAL_WRITE to CANARY_READ is not held up by what stands badly
+// beside the published state already: going down those stages makes no bucket incompatible that was not, so
+// that waiting would only keep users on what is not trusted (docs/adr/0007).
 uint64_t FirstSafeEpoch(const domain::RoutingState& candidate, const StateHistory& history);
 
 // Somebody who may act on published states from `epoch` on.

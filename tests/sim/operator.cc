@@ -133,10 +133,6 @@ void Operator::Command(CommandKind kind, const domain::Migration& before, uint32
   const bool rolls_back =
       kind == CommandKind::kRollback && stage > Stage::kDualWrite && stage <= Stage::kCanaryRead;
   if (kind == CommandKind::kRollback) ++commons_->stats.rollbacks;
-  // A journal that lost its end with the machine has entries open again that were done, and holds their
-  // epochs.
-  const bool returning = !after->waiting.empty() && commons_->options.Has(Fault::kMachineCrash);
-  if (now.pending.has_value() && returning) return;
   if (rolls_back && (now.pending.has_value() || now.published.epoch == before.published.epoch)) {
     commons_->oracle.Violate(
         absl::StrCat("a rollback from ", domain::StageName(stage), " was not published at once"));
