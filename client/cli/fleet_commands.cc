@@ -217,6 +217,7 @@ absl::StatusOr<std::vector<v1::Instance>> FetchInstances(Session& session, const
         v1::ListInstancesRequest request;
         request.set_parent(migration);
         request.set_page_token(page_token);
+        request.set_page_size(1000);  // the most that a server gives
         return session.connection().Call(&Migrations::ListInstances, request);
       },
       [](const v1::ListInstancesResponse& response) -> const auto& { return response.instances(); },

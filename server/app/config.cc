@@ -78,7 +78,8 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
   ParsedCommandLine parsed;
   Config& config = parsed.config;
   std::string gate_interval = "1s", drain_timeout = "10s", remote_valid_for = "5s", max_stream_age = "30m",
-              evidence_retention = "168h";
+              evidence_retention = "168h", enrol_timeout = "10s", keepalive_time = "20s",
+              keepalive_timeout = "10s";
   const std::map<std::string, StoreKind> stores = {{"rocksdb", StoreKind::kRocksDb},
                                                    {"memory", StoreKind::kMemory}};
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
@@ -142,8 +143,23 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
       ->envname("LOCKSTEP_MAX_ENROLMENTS_PER_SECOND")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  app.add_option("--max-stream-age", max_stream_age, "Instances are asked to reconnect after this long")
+  app.add_option("--max-stream-age", max_stream_age,
+                 "Instances are asked to enrol over a new stream after this long")
       ->envname("LOCKSTEP_MAX_STREAM_AGE")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_option("--enrol-timeout", enrol_timeout, "An instance's stream says who it is within this, or ends")
+      ->envname("LOCKSTEP_ENROL_TIMEOUT")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_option("--keepalive-time", keepalive_time,
+                 "After this long without a byte, a connection's other end is asked for a sign of life")
+      ->envname("LOCKSTEP_KEEPALIVE_TIME")
+      ->check(CheckDuration)
+      ->capture_default_str();
+  app.add_option("--keepalive-timeout", keepalive_timeout,
+                 "Without one for this long the connection is closed")
+      ->envname("LOCKSTEP_KEEPALIVE_TIMEOUT")
       ->check(CheckDuration)
       ->capture_default_str();
   app.add_flag("--restored-from-backup", config.restored_from_backup,
@@ -176,6 +192,9 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(int argc, const char* const* 
   config.evidence_retention = ToDuration(evidence_retention);
   config.drain_timeout = ToDuration(drain_timeout);
   config.max_stream_age = ToDuration(max_stream_age);
+  config.enrol_timeout = ToDuration(enrol_timeout);
+  config.keepalive_time = ToDuration(keepalive_time);
+  config.keepalive_timeout = ToDuration(keepalive_timeout);
   config.remote_valid_for = ToDuration(remote_valid_for);
   return parsed;
 }

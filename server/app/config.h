@@ -24,8 +24,11 @@ struct Config {
   absl::Duration drain_timeout = absl::Seconds(10);      // SIGTERM to closing what is still open
   absl::Duration remote_valid_for = absl::Seconds(5);    // how long a unary decision may be acted on
   int max_enrolments_per_second = 2000;  // more instances at once are told to come a little later
-  absl::Duration max_stream_age = absl::Minutes(30);  // older streams are asked to reconnect
-  bool restored_from_backup = false;                  // a new store epoch begins
+  absl::Duration max_stream_age = absl::Minutes(30);     // older streams are renewed
+  absl::Duration enrol_timeout = absl::Seconds(10);      // for the first message of an instance's stream
+  absl::Duration keepalive_time = absl::Seconds(20);     // of silence, then the other end is asked for life
+  absl::Duration keepalive_timeout = absl::Seconds(10);  // for its answer, or the connection is closed
+  bool restored_from_backup = false;                     // a new store epoch begins
   LogLevel log_level = LogLevel::kInfo;
   std::string port_file;  // the ports are written here once both doors listen; empty = nowhere
 };

@@ -34,6 +34,10 @@ namespace {
 
 // Calls that wait for the disk: enough to fill a commit group.
 constexpr int kWorkerThreads = 8;
+// The same for people's calls, which a rollback is one of: it must not queue behind what a fleet says.
+constexpr int kAdminThreads = 4;
+// Of one connection. An instance needs two; the rest is for proxies that bundle many.
+constexpr int kMaxStreamsPerConnection = 1000;
 constexpr int kMaxMessageBytes = 4 << 20;
 // Clients ping every 10 s even without calls, which the defaults would punish (toolchain measurements in
 // docs/adr/0004).
@@ -51,6 +55,8 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Config& config) {
   }
   return absl::InternalError("unknown kind of store");
 }
+
+int Milliseconds(absl::Duration duration) { return static_cast<int>(absl::ToInt64Milliseconds(duration)); }
 
 engine::EngineOptions EngineOptionsOf(const Config& config) {
   engine::EngineOptions options;
@@ -74,6 +80,7 @@ class Server::Impl {
   absl::Status Start() {
     LOCKSTEP_RETURN_IF_ERROR(engine_.Start());
     pool_ = std::make_unique<service::WorkerPool>(kWorkerThreads);
+    admin_pool_ = std::make_unique<service::WorkerPool>(kAdminThreads);
     LOCKSTEP_RETURN_IF_ERROR(StartGrpc());
     LOCKSTEP_RETURN_IF_ERROR(StartHttp());
     LOCKSTEP_RETURN_IF_ERROR(WritePortFile());
@@ -100,7 +107,8 @@ class Server::Impl {
       wake_.SignalAll();
     }
     if (ticker_.joinable()) ticker_.join();
-    pool_.reset();  // runs what the ended calls left to do
+    admin_pool_.reset();  // runs what the ended calls left to do
+    pool_.reset();
     engine_.Stop();
     http_.reset();
   }
@@ -111,13 +119,14 @@ class Server::Impl {
 
  private:
   absl::Status StartGrpc() {
-    migrations_ = std::make_unique<service::MigrationServiceImpl>(&engine_, pool_.get());
+    migrations_ = std::make_unique<service::MigrationServiceImpl>(&engine_, admin_pool_.get());
     routing_ = std::make_unique<service::RoutingServiceImpl>(
         &engine_, pool_.get(), SystemClock::Get(),
         service::RoutingServiceOptions{.max_enrolments_per_second = config_.max_enrolments_per_second,
-                                       .max_stream_age = config_.max_stream_age});
+                                       .max_stream_age = config_.max_stream_age,
+                                       .enrol_timeout = config_.enrol_timeout});
     telemetry_ = std::make_unique<service::TelemetryServiceImpl>(&engine_, SystemClock::Get());
-    gate_ = std::make_unique<service::GateServiceImpl>(&engine_, pool_.get(), SystemClock::Get());
+    gate_ = std::make_unique<service::GateServiceImpl>(&engine_, admin_pool_.get(), SystemClock::Get());
 
     // Linked for reflection, which can describe the health service only if its descriptor is in the program.
     grpc::health::v1::HealthCheckRequest::descriptor();
@@ -132,6 +141,11 @@ class Server::Impl {
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    // A peer whose host is gone says nothing, not even that it is gone.
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(config_.keepalive_time));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(config_.keepalive_timeout));
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
                                0);  // a second server on the port is a mistake, not a scale-out
     grpc_ = builder.BuildAndStart();
@@ -187,7 +201,8 @@ class Server::Impl {
   std::unique_ptr<store::Store> store_;
   store::ProtoRecordCodec codec_;
   engine::Engine engine_;
-  std::unique_ptr<service::WorkerPool> pool_;
+  std::unique_ptr<service::WorkerPool> pool_;        // what instances say
+  std::unique_ptr<service::WorkerPool> admin_pool_;  // what people ask for
   std::unique_ptr<service::MigrationServiceImpl> migrations_;
   std::unique_ptr<service::RoutingServiceImpl> routing_;
   std::unique_ptr<service::TelemetryServiceImpl> telemetry_;

@@ -64,7 +64,7 @@ absl::Status Engine::Accept(const std::string& instance_id, ConnectionId connect
                             instances_.Accept(instance_id, connection, epochs, delays));
   for (const std::string& migration : fresh) {
     const auto published = registry_.PublishedSince(migration, epochs.at(migration));
-    if (published && published->urgent) rollback_propagation_.Add(now - published->since);
+    if (published && published->is_rollback) rollback_propagation_.Add(now - published->since);
   }
   return absl::OkStatus();
 }

@@ -1,19 +1,22 @@
 #include "server/engine/instance_session.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status_macros.h"
 
 namespace lockstep::engine {
 
-InstanceSession::InstanceSession(Engine* engine, std::string instance_id)
-    : engine_(engine), instance_id_(std::move(instance_id)) {}
+InstanceSession::InstanceSession(Engine* engine, const EnrolRequest& request)
+    : engine_(engine), instance_id_(request.instance_id), migrations_(request.migrations) {}
 
 absl::StatusOr<std::unique_ptr<InstanceSession>> InstanceSession::Open(Engine* engine,
                                                                        const EnrolRequest& request,
                                                                        std::function<void()> wake) {
-  std::unique_ptr<InstanceSession> session(new InstanceSession(engine, request.instance_id));
+  std::unique_ptr<InstanceSession> session(new InstanceSession(engine, request));
   LOCKSTEP_ASSIGN_OR_RETURN(session->connection_, engine->registry().Enrol(request));
+  // Something may have waited for its being here. The enrolment stands whatever becomes of a publish.
+  for (const std::string& name : request.migrations) engine->registry().PublishIfPossible(name).IgnoreError();
   session->subscription_ = engine->hub().Subscribe(request.migrations, std::move(wake));
   return session;
 }
@@ -40,14 +43,18 @@ absl::Status InstanceSession::OnAck(uint64_t, const std::map<std::string, uint64
   return engine_->Acknowledge(instance_id_, connection_, held, slice_checks);
 }
 
-absl::Status InstanceSession::OnNack(uint64_t, std::string reason) {
+absl::Status InstanceSession::OnNack(uint64_t revision, std::string reason) {
   {
     MutexLock lock(&mutex_);
-    // A snapshot that was rejected as a whole would be rejected again, over and over: it waits for a
-    // heartbeat.
-    send_due_ = send_due_ || sent_ == nullptr || !sent_is_full_;
-    sent_ = nullptr;
-    accepted_ = nullptr;
+    // One of an older message than was sent last says nothing of that: a rollback has overtaken it, and is
+    // answered on its own.
+    if (sent_ == nullptr || revision >= sent_->revision) {
+      // A snapshot that was rejected as a whole would be rejected again, over and over: it waits for a
+      // heartbeat.
+      send_due_ = send_due_ || sent_ == nullptr || !sent_is_full_;
+      sent_ = nullptr;
+      accepted_ = nullptr;
+    }
   }
   return engine_->instances().Nack(instance_id_, connection_, std::move(reason));
 }
@@ -65,6 +72,20 @@ absl::Status InstanceSession::OnLeave() { return engine_->Leave(instance_id_, co
 void InstanceSession::Drain(absl::Duration reconnect_after) {
   MutexLock lock(&mutex_);
   if (!drain_ && !drained_) drain_ = reconnect_after;
+}
+
+void InstanceSession::Renew() {
+  MutexLock lock(&mutex_);
+  renewal_due_ = true;
+}
+
+bool InstanceSession::settled() const {
+  {
+    MutexLock lock(&mutex_);
+    if (sent_ != nullptr || send_due_) return false;
+  }
+  return std::none_of(migrations_.begin(), migrations_.end(),
+                      [this](const std::string& name) { return engine_->registry().IsMoving(name); });
 }
 
 bool InstanceSession::drained() const {
@@ -89,6 +110,7 @@ std::optional<InstanceMessage> InstanceSession::Next() {
     drained_ = true;
     return DrainMessage{*drain_};
   }
+  if (std::exchange(renewal_due_, false)) return DrainMessage{absl::ZeroDuration()};
   return std::nullopt;
 }
 

@@ -5,6 +5,9 @@
 // or rejected the last one, save that a rollback (and a drill of one) is due at once. Deltas are taken
 // against what the instance has accepted; after a rejection, or when there is nothing to compare with, the
 // whole snapshot is sent. One that is rejected as a whole is sent again with the next heartbeat.
+//
+// Make before break. An old stream is renewed, not ended: the instance is asked to enrol anew over another
+// one, and this one is served until it has. So the instance is never away, and no publish has to wait for it.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +36,8 @@ struct HeartbeatMessage {
   uint64_t revision = 0;  // the newest one there is for this instance
 };
 struct DrainMessage {
-  absl::Duration reconnect_after;
+  absl::Duration
+      reconnect_after;  // zero: enrol anew at once, over another stream; this one goes on meanwhile
 };
 using InstanceMessage = std::variant<SnapshotMessage, DeltaMessage, HeartbeatMessage, DrainMessage>;
 
@@ -59,6 +63,11 @@ class InstanceSession {
 
   // The server is about to end the stream.
   void Drain(absl::Duration reconnect_after);
+  // Asks the instance to enrol anew at once; the stream goes on until it has.
+  void Renew();
+  // Nothing is lost if the instance enrols anew now: every message is answered, and no migration of it is on
+  // its way to a goal or holds writes.
+  bool settled() const;
   // The drain notice has been taken by Next: nothing else will be sent.
   bool drained() const;
 
@@ -68,12 +77,13 @@ class InstanceSession {
   const std::string& instance_id() const { return instance_id_; }
 
  private:
-  InstanceSession(Engine* engine, std::string instance_id);
+  InstanceSession(Engine* engine, const EnrolRequest& request);
   // The message that brings the instance to newest_.
   InstanceMessage StateMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Engine* const engine_;
   const std::string instance_id_;
+  const std::vector<std::string> migrations_;
   ConnectionId connection_ = 0;                 // set by Open
   std::unique_ptr<Subscription> subscription_;  // set by Open; thread-safe in itself
 
@@ -88,6 +98,7 @@ class InstanceSession {
   int heartbeats_due_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::Duration> drain_ ABSL_GUARDED_BY(mutex_);
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;
+  bool renewal_due_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace lockstep::engine

@@ -105,7 +105,14 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   row.connection = row.last_connection = next_connection_++;
   row.sent_epochs.clear();
   row.accepted_epochs.clear();
-  row.accept_delays.clear();
+  for (const auto& [migration, epoch] : published) {
+    // A fresh start acts on nothing before it is sent something: there is nothing that it could follow
+    // slowly.
+    const auto claimed = request.held.find(migration);
+    uint64_t& followed = row.followed_epochs[migration];
+    followed = std::max(followed, claimed == request.held.end() ? epoch : claimed->second);
+    if (claimed == request.held.end()) row.accept_delays.erase(migration);
+  }
   row.last_seen = now;
   row.heard_at = clock_->SinceBoot();
   row.last_nack.clear();
@@ -190,10 +197,11 @@ absl::StatusOr<std::vector<std::string>> InstanceTable::Accept(
   row->last_nack.clear();
   std::vector<std::string> fresh;
   for (const auto& [migration, epoch] : epochs) {
-    uint64_t& accepted = row->accepted_epochs[migration];
-    if (accepted == epoch) continue;
-    if (accepted != 0) fresh.push_back(migration);  // the first one says nothing of how fast it follows
-    accepted = epoch;
+    row->accepted_epochs[migration] = epoch;
+    uint64_t& followed = row->followed_epochs[migration];
+    if (followed >= epoch) continue;  // after a reconnect: it had it already
+    followed = epoch;
+    fresh.push_back(migration);
     const auto delay = delays.find(migration);
     if (delay == delays.end()) {
       row->accept_delays.erase(migration);
@@ -304,6 +312,7 @@ void InstanceTable::MigrationDeleted(const std::string& migration) {
     }
     row.sent_epochs.erase(migration);
     row.accepted_epochs.erase(migration);
+    row.followed_epochs.erase(migration);
     row.accept_delays.erase(migration);
   }
 }

@@ -22,6 +22,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -85,7 +86,7 @@ struct InstanceView {
   bool owes_mirrors = false;      // as in domain::Enrolment
   domain::InstanceStatus status;  // as it last said
   uint64_t accepted_epoch = 0;    // newest one it has said it acts on; 0 = none over the present connection
-  std::optional<absl::Duration> accept_delay;  // since the publish of that epoch
+  std::optional<absl::Duration> accept_delay;  // since its publish, of the newest epoch that it followed to
 };
 
 struct InstanceCounts {
@@ -143,7 +144,7 @@ class InstanceTable {
   absl::Status Heartbeat(const std::string& instance_id, ConnectionId connection,
                          const domain::InstanceStatus& status);
   // The instance acts on `epochs` (by migration) from now on. `delays`: how long after their publish, where
-  // known. Returns the migrations whose epoch is another one than it accepted before over this connection.
+  // known. Returns the migrations whose epoch is newer than it acted on before, over whichever connection.
   absl::StatusOr<std::vector<std::string>> Accept(const std::string& instance_id, ConnectionId connection,
                                                   const std::map<std::string, uint64_t>& epochs,
                                                   const std::map<std::string, absl::Duration>& delays);
@@ -153,15 +154,20 @@ class InstanceTable {
   // Gives the enrolment up, durably. Returns the migrations that it had enrolled for.
   absl::StatusOr<std::vector<std::string>> Leave(const std::string& instance_id, ConnectionId connection);
 
-  // Instances enrolled for `migration`, sorted by id.
-  std::vector<InstanceView> List(absl::string_view migration) const;
+  // Instances enrolled for `migration`, sorted by id: those after `after` (exclusive; empty = from the
+  // start), at most `limit`. Costs no more than what it returns.
+  std::vector<InstanceView> List(absl::string_view migration, const std::string& after = "",
+                                 size_t limit = std::numeric_limits<size_t>::max()) const;
+  // How many they are.
+  size_t CountEnrolled(absl::string_view migration) const;
   // NOT_FOUND (reason INSTANCE_NOT_FOUND).
   absl::StatusOr<InstanceView> Find(absl::string_view migration, absl::string_view instance_id) const;
   // Those of List whose recorded epoch is below `epoch`. Costs no more than what it returns.
   std::vector<InstanceView> ListBelow(absl::string_view migration, uint64_t epoch, Counted counted) const;
   // Those of List that a hold of writes would wait for in vain: not connected, not live, passed by, or not at
   // `epoch` yet.
-  std::vector<InstanceView> ListNotFollowing(absl::string_view migration, uint64_t epoch) const;
+  std::vector<InstanceView> ListNotFollowing(absl::string_view migration, uint64_t epoch,
+                                             size_t limit = std::numeric_limits<size_t>::max()) const;
   // Constant time.
   LiveEpochs OldestLiveEpochs(absl::string_view migration) const;
   // OldestLiveEpochs().oldest().
@@ -203,6 +209,9 @@ class InstanceTable {
     ConnectionId last_connection = 0;                            // the newest there was
     absl::flat_hash_map<std::string, uint64_t> sent_epochs;      // over the present connection
     absl::flat_hash_map<std::string, uint64_t> accepted_epochs;  // over the present connection
+    // Over all connections: the newest epoch that it acted on, as far as is known, and how long after its
+    // publish it began to.
+    absl::flat_hash_map<std::string, uint64_t> followed_epochs;
     absl::flat_hash_map<std::string, absl::Duration> accept_delays;
     absl::Time last_seen = absl::InfinitePast();
     absl::Duration heard_at = absl::ZeroDuration();  // since boot; what the lease counts from

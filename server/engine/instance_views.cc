@@ -64,13 +64,23 @@ InstanceView InstanceTable::ViewOf(absl::string_view migration, const std::strin
   return view;
 }
 
-std::vector<InstanceView> InstanceTable::List(absl::string_view migration) const {
+std::vector<InstanceView> InstanceTable::List(absl::string_view migration, const std::string& after,
+                                              size_t limit) const {
   std::vector<InstanceView> views;
   MutexLock lock(&mutex_);
   const auto index = by_migration_.find(migration);
   if (index == by_migration_.end()) return views;
-  for (const std::string& id : index->second.instances) views.push_back(ViewOf(migration, id, rows_.at(id)));
+  const std::set<std::string>& ids = index->second.instances;
+  for (auto id = ids.upper_bound(after); id != ids.end() && views.size() < limit; ++id) {
+    views.push_back(ViewOf(migration, *id, rows_.at(*id)));
+  }
   return views;
+}
+
+size_t InstanceTable::CountEnrolled(absl::string_view migration) const {
+  MutexLock lock(&mutex_);
+  const auto index = by_migration_.find(migration);
+  return index == by_migration_.end() ? 0 : index->second.instances.size();
 }
 
 absl::StatusOr<const InstanceTable::Row*> InstanceTable::FindEnrolled(absl::string_view migration,
@@ -106,14 +116,21 @@ std::vector<InstanceView> InstanceTable::ListBelow(absl::string_view migration, 
   return views;
 }
 
-std::vector<InstanceView> InstanceTable::ListNotFollowing(absl::string_view migration, uint64_t epoch) const {
-  std::vector<InstanceView> views = List(migration);
-  views.erase(std::remove_if(views.begin(), views.end(),
-                             [epoch](const InstanceView& view) {
-                               return view.passed_by ||
-                                      (view.lease == LeaseState::kLive && view.acknowledged_epoch >= epoch);
-                             }),
-              views.end());
+std::vector<InstanceView> InstanceTable::ListNotFollowing(absl::string_view migration, uint64_t epoch,
+                                                          size_t limit) const {
+  std::vector<InstanceView> views;
+  MutexLock lock(&mutex_);
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return views;
+  const absl::Duration now = clock_->SinceBoot();
+  for (const std::string& id : index->second.instances) {
+    if (views.size() == limit) break;
+    const Row& row = rows_.at(id);
+    const bool live = row.connected && !LeaseOver(row, now);
+    const bool follows =
+        row.enrolment.passed_by || (live && RecordedEpoch(row.enrolment, migration) >= epoch);
+    if (!follows) views.push_back(ViewOf(migration, id, row));
+  }
   return views;
 }
 

@@ -29,10 +29,10 @@ absl::Status MigrationNotFound(absl::string_view name) {
 }  // namespace
 
 Registry::PublishedState::PublishedState(domain::MigrationRouting r, absl::Duration now,
-                                         std::optional<bool> is_urgent)
+                                         std::optional<bool> rollback)
     : routing(std::make_shared<const domain::MigrationRouting>(std::move(r))),
       since(now),
-      urgent(is_urgent) {}
+      is_rollback(rollback) {}
 
 void Registry::PublishedState::NoteRemoteUntil(absl::Duration since_boot) const {
   const int64_t until = absl::ToInt64Nanoseconds(since_boot);
@@ -86,6 +86,7 @@ absl::Status Registry::Recover() {
     instances_->MigrationCreated(
         name, states.empty() ? entry->published->routing->state.epoch : states.front()->routing->state.epoch);
     routings.emplace_back(name, entry->published->routing);
+    LOCKSTEP_RETURN_IF_ERROR(RecoverBehind(name));
   }
   routings_ = decltype(routings_)::Of(std::move(routings));
   {
@@ -274,6 +275,13 @@ absl::StatusOr<Registry::EntryPtr> Registry::FindEntry(absl::string_view name) c
 MigrationView Registry::ViewOf(const Entry& entry) const {
   MigrationView view{entry.migration, entry.gate->Get(), {}, 0};
   const domain::Migration& migration = *entry.migration;
+  if (const absl::Status behind = CheckNotBehind(migration.name); !behind.ok()) {
+    // Whatever else is true of it, this comes first.
+    auto shown = std::make_shared<domain::Migration>(migration);
+    shown->run_state_reason = std::string(behind.message());
+    view.migration = std::move(shown);
+    return view;
+  }
   if (!migration.pending) return view;
   const auto hop =
       domain::NextHop(migration.published, *migration.pending, migration.plan.cutover.slice_weight);
@@ -343,8 +351,8 @@ std::optional<Registry::PublishTime> Registry::PublishedSince(absl::string_view 
   const absl::StatusOr<EntryPtr> entry = FindEntry(name);
   if (!entry.ok()) return std::nullopt;
   const PublishedState& published = *(*entry)->published;
-  if (published.routing->state.epoch != epoch || !published.urgent) return std::nullopt;
-  return PublishTime{published.since, *published.urgent};
+  if (published.routing->state.epoch != epoch || !published.is_rollback) return std::nullopt;
+  return PublishTime{published.since, *published.is_rollback};
 }
 
 absl::StatusOr<RemoteRouting> Registry::Explain(absl::string_view name) const {

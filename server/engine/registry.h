@@ -22,6 +22,7 @@
 //   INVALID_ARGUMENT    INVALID_ARGUMENT with field violations; REQUEST_ID_REUSED
 //   FAILED_PRECONDITION what domain::Plan refuses; PLAN_IN_USE and FENCE_WAITS (update);
 //                       MIGRATION_ACTIVE and MIGRATION_IN_USE (delete)
+//                       DATA_BEHIND: an instance has seen epochs that are missing here
 //   UNAVAILABLE         STORE_FAILED: a commit's outcome is unknown, so nothing can be built on the state in
 //   memory.
 //                       health() says so, and the process has to be restarted.
@@ -185,8 +186,10 @@ class Registry {
   absl::Status PublishIfPossible(absl::string_view name);
   // Whether PublishIfPossible might have something to do, and wait for the disk.
   bool HasPending(absl::string_view name) const;
-  // The same for all, since remote decisions and leases end without anybody saying so; and releases the holds
-  // that have lasted too long. For a periodic call.
+  // Whether it is on its way to a goal or holds writes. False when there is none of that name.
+  bool IsMoving(absl::string_view name) const;
+  // PublishIfPossible for all, since remote decisions and leases end without anybody saying so; and releases
+  // the holds that have lasted too long. For a periodic call.
   absl::Status PublishAllPossible();
 
   // What an instance found in a slice whose writes are held. A record that differs for good releases the
@@ -206,8 +209,8 @@ class Registry {
 
   // When `epoch` was published, if it is the published one and was published by this process.
   struct PublishTime {
-    absl::Duration since;  // boot
-    bool urgent = false;
+    absl::Duration since;      // boot
+    bool is_rollback = false;  // or a drill of one
   };
   std::optional<PublishTime> PublishedSince(absl::string_view name, uint64_t epoch) const;
 
@@ -216,8 +219,15 @@ class Registry {
 
   // Enrols an instance: atomic against publishes, and durable when it returns OK. A claim to an epoch that
   // was never published is FAILED_PRECONDITION (reason EPOCH_AHEAD): this server's data is older than the
-  // instance's. Claims of another store epoch are taken as epochs that nobody here knows.
+  // instance's. From then on nothing is published for that migration, and nobody enrols for it who does not
+  // act on it already (reason DATA_BEHIND), also after a restart, until the store epoch is another one.
+  // Claims of another store epoch are taken as epochs that nobody here knows.
   absl::StatusOr<ConnectionId> Enrol(EnrolRequest request);
+
+  // OK, or what is said of a migration whose data is older than an instance's (reason DATA_BEHIND).
+  absl::Status CheckNotBehind(absl::string_view name) const;
+  // All of those, sorted.
+  std::vector<std::string> ListBehind() const;
 
   // INVALID_ARGUMENT when an instance acknowledges an epoch that was not published; names without a migration
   // are ignored, since it may have been deleted meanwhile.
@@ -241,13 +251,13 @@ class Registry {
  private:
   // A published state with its remote decisions; shared by successive versions of an entry.
   struct PublishedState {
-    PublishedState(domain::MigrationRouting r, absl::Duration now, std::optional<bool> urgent);
+    PublishedState(domain::MigrationRouting r, absl::Duration now, std::optional<bool> is_rollback);
     void NoteRemoteUntil(absl::Duration since_boot) const;
     bool RemoteAt(absl::Duration since_boot) const;
 
     const std::shared_ptr<const domain::MigrationRouting> routing;
-    const absl::Duration since;        // since boot: when it was published, or read after a restart
-    const std::optional<bool> urgent;  // nothing: read after a restart
+    const absl::Duration since;             // since boot: when it was published, or read after a restart
+    const std::optional<bool> is_rollback;  // or a drill of one; nothing: read after a restart
     mutable std::atomic<int64_t> remote_until_ns{0};  // since boot; seq_cst, see RouteRemotely
   };
   // After a hold that was released for having taken too long, the next one of the same goal does not begin at
@@ -308,13 +318,20 @@ class Registry {
     std::string method;
     std::string request_id;
     bool keep_gate = false;  // the newest evaluation still stands
-    bool urgent = false;     // a new routing goes ahead of what is on its way to the instances
+    bool drill = false;      // the routing is published once more, as a rollback would be
     std::string evicted;     // this instance's enrolment ends with the commit
     HoldBackoff holds;       // as before, unless a hold is released or a new goal begins
   };
 
+  // Who has shown that the data of a migration is too old.
+  struct Behind {
+    std::string instance_id;
+    uint64_t claimed_epoch = 0;
+  };
+
   // Recovery.
   absl::Status RecoverAuditHead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RecoverBehind(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // By migration.
   using TimelineRows = absl::flat_hash_map<std::string, std::string>;
   absl::StatusOr<TimelineRows> ReadTimelineRows() const;
@@ -398,13 +415,16 @@ class Registry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   EntryPtr MakeEntry(const Entry* before, std::shared_ptr<const domain::Migration> migration,
                      EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
-                     std::optional<bool> urgent, const HoldBackoff& holds) const;
+                     std::optional<bool> is_rollback, const HoldBackoff& holds) const;
   // Readers see `entry` (null: nothing) under `name`; with a new routing the streams do.
   void Show(const std::string& name, EntryPtr entry, std::optional<uint64_t> routing_revision, bool urgent,
             WakeList* wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // `evicted`: whose enrolment for `name` ends with it; empty = nobody's.
   absl::StatusOr<uint64_t> Commit(absl::string_view name, store::WriteBatch batch,
                                   const std::string& evicted = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of a claim that is ahead: from here on nothing is published for `name`.
+  void NoteBehind(const std::string& name, const std::string& instance_id, uint64_t claimed_epoch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecoverStoreEpoch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What may have been given is durable before it is given, and what was given before the start is counted.
   absl::Status RecoverRemoteValidity() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -423,6 +443,9 @@ class Registry {
   // What was let through when `change` moves a held slice back to old: "; instance 'a' found ..."; else
   // empty.
   std::string DescribeLetThrough(const Change& change) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What users had is taken back, or that is rehearsed.
+  static bool IsRollback(const Change& change);
+  // Goes ahead of what is on its way to the instances.
   static bool IsUrgent(const Change& change);
   void CountTransition(const Change& change);
 
@@ -453,6 +476,7 @@ class Registry {
   mutable Mutex view_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
   std::shared_ptr<const Entries> entries_ ABSL_GUARDED_BY(view_mutex_) = std::make_shared<const Entries>();
   absl::Status health_ ABSL_GUARDED_BY(view_mutex_);
+  std::map<std::string, Behind, std::less<>> behind_ ABSL_GUARDED_BY(view_mutex_);  // only grows
   std::map<std::tuple<domain::Stage, domain::Stage, std::string>, uint64_t> transitions_
       ABSL_GUARDED_BY(view_mutex_);
 };

@@ -107,6 +107,7 @@ absl::StatusOr<std::optional<RequestLog::Answer>> Registry::FindRepeat(absl::str
 absl::StatusOr<Registry::EntryPtr> Registry::FindForChange(absl::string_view name,
                                                            const std::string& etag) const {
   LOCKSTEP_ASSIGN_OR_RETURN(EntryPtr entry, FindEntry(name));
+  LOCKSTEP_RETURN_IF_ERROR(CheckNotBehind(name));
   const std::string present = EtagOf(*entry->migration);
   if (etag.empty() || etag == present) return entry;
   return WithErrorInfo(absl::AbortedError(absl::StrCat(name, " was changed meanwhile (etag ", present,
@@ -377,7 +378,7 @@ absl::StatusOr<bool> Registry::ApplyVerdict(absl::string_view name, uint64_t ver
     MutexLock lock(&mutex_);
     LOCKSTEP_RETURN_IF_ERROR(health());
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
-    if (before->migration->version != version) return false;
+    if (before->migration->version != version || !CheckNotBehind(name).ok()) return false;
     before->gate->Set(evaluation);
     wake.Append(watchers_.Changed(name));
     const absl::Time time = evaluation->time;

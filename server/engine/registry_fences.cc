@@ -130,6 +130,7 @@ std::vector<Holder> Registry::RemoteHolders(const Entry& entry) const {
 
 bool Registry::MayPublish(const Entry& entry, const domain::RoutingState& hop) const {
   const std::string& name = entry.migration->name;
+  if (!CheckNotBehind(name).ok()) return false;
   const StateHistory history = HistoryOf(entry);
   const uint64_t published = history.back().epoch;
   const uint64_t safe = FirstSafeEpoch(hop, history);
@@ -145,7 +146,7 @@ bool Registry::MayPublish(const Entry& entry, const domain::RoutingState& hop) c
   if (!domain::BeginsToHold(history.back(), hop)) return true;
   if (clock_->SinceBoot() < entry.holds.until) return false;
   if (live.oldest() && *live.oldest() < published) return false;
-  return instances_->ListNotFollowing(name, published).empty();
+  return instances_->ListNotFollowing(name, published, 1).empty();
 }
 
 void Registry::Waits::Add(FenceWait wait) {
@@ -260,7 +261,7 @@ absl::Status Registry::PublishPending(absl::string_view name, WakeList* wake) {
   while (true) {
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr before, FindEntry(name));
     const domain::Migration& migration = *before->migration;
-    if (!migration.pending) return absl::OkStatus();
+    if (!migration.pending || !CheckNotBehind(name).ok()) return absl::OkStatus();
     Change change = ChangeFrom(before, kFencePrincipal);
     RouteTo(*before, *migration.pending, change.time, &change.after);
     if (change.after.published.epoch == migration.published.epoch) return absl::OkStatus();  // still waits
@@ -361,6 +362,11 @@ absl::Status Registry::NoteRemoteEnded() {
   LOCKSTEP_RETURN_IF_ERROR(store_->Commit(std::move(batch), std::nullopt).status());
   for (const auto& [name, epoch] : ended) remote_ended_[name] = std::max(remote_ended_[name], epoch);
   return absl::OkStatus();
+bool Registry::IsMoving(absl::string_view name) const {
+  const absl::StatusOr<EntryPtr> entry = FindEntry(name);
+  if (!entry.ok()) return false;
+  const domain::Migration& migration = *(*entry)->migration;
+  return migration.pending.has_value() || domain::HoldsWrites(migration.published);
 }
 
 absl::Status Registry::PublishAllPossible() {

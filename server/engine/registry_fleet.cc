@@ -94,8 +94,11 @@ absl::StatusOr<ConnectionId> Registry::Enrol(EnrolRequest request) {
       const uint64_t epoch = state.epoch;
       const auto held = request.held.find(name);
       if (held != request.held.end() && held->second > epoch) {
+        NoteBehind(name, request.instance_id, held->second);
         return EpochAhead(request.instance_id, name, held->second, epoch);
       }
+      // Somebody new would be given a state that others may have left for one that can't stand beside it.
+      if (held == request.held.end()) LOCKSTEP_RETURN_IF_ERROR(CheckNotBehind(name));
       WarnOfDivergence(request, **entry);
       // Nobody has checked the slice that is held unless it said so over a stream. A hold has one epoch.
       epochs[name] = {epoch, domain::HoldsWrites(state) ? epoch - 1 : epoch};
@@ -199,7 +202,7 @@ absl::StatusOr<MigrationView> Registry::Drill(absl::string_view name, const Muta
         context.reason.empty() ? "drill of a rollback: the routing stays as it is" : context.reason;
     change.request_id = context.request_id;
     change.keep_gate = true;
-    change.urgent = true;
+    change.drill = true;
     PublishInto(before->migration->published, change.time, &change.after);
     DropDrained(*before, &change.after);
     return ApplyAndView(std::move(change), context, &wake);
@@ -225,8 +228,9 @@ absl::Status Registry::ApplySliceCheck(const std::string& instance_id, const dom
     const absl::StatusOr<EntryPtr> before = FindEntry(check.migration);
     if (!before.ok()) return absl::OkStatus();  // deleted meanwhile
     const domain::Migration& migration = *(*before)->migration;
-    if (check.epoch != migration.published.epoch || !domain::HoldsWrites(migration.published)) {
-      return absl::OkStatus();  // that hold is over
+    if (check.epoch != migration.published.epoch || !domain::HoldsWrites(migration.published) ||
+        !CheckNotBehind(check.migration).ok()) {
+      return absl::OkStatus();  // that hold is over, or nothing may be published
     }
     if (!domain::StopsSlice(migration, check)) {
       NoteLetThrough(instance_id, check);

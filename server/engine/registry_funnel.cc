@@ -54,14 +54,19 @@ domain::MigrationRouting Sealed(domain::MigrationRouting routing) {
 
 }  // namespace
 
+bool Registry::IsRollback(const Change& change) {
+  if (change.before == nullptr || change.drill) return change.drill;
+  const domain::RoutingState& before = change.before->migration->published;
+  const domain::RoutingState& after = change.after.published;
+  return after.stage < before.stage || after.read_weight < before.read_weight ||
+         after.write_weight < before.write_weight;
+}
+
 // Anything that takes something back goes ahead of what is on its way, and so does whatever ends a hold:
 // writes wait for it.
 bool Registry::IsUrgent(const Change& change) {
-  if (change.before == nullptr || change.urgent) return change.urgent;
-  const domain::RoutingState& before = change.before->migration->published;
-  const domain::RoutingState& after = change.after.published;
-  return domain::HoldsWrites(before) || after.stage < before.stage ||
-         after.read_weight < before.read_weight || after.write_weight < before.write_weight;
+  return IsRollback(change) ||
+         (change.before != nullptr && domain::HoldsWrites(change.before->migration->published));
 }
 
 Registry::Change Registry::ChangeFrom(const EntryPtr& before, absl::string_view actor) const {
@@ -127,7 +132,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   std::string timeline_row = timeline.ToRow(after.uid, after.decision_count);
   EntryPtr entry =
       MakeEntry(change.before.get(), std::make_shared<const domain::Migration>(after), std::move(timeline),
-                change.keep_gate ? change.before->gate->Get() : nullptr, IsUrgent(change), change.holds);
+                change.keep_gate ? change.before->gate->Get() : nullptr, IsRollback(change), change.holds);
   if (validate_only) return entry;
 
   store::WriteBatch batch;
@@ -162,7 +167,7 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
 Registry::EntryPtr Registry::MakeEntry(const Entry* before,
                                        std::shared_ptr<const domain::Migration> migration,
                                        EvidenceTimeline timeline, std::shared_ptr<const GateEvaluation> gate,
-                                       std::optional<bool> urgent, const HoldBackoff& holds) const {
+                                       std::optional<bool> is_rollback, const HoldBackoff& holds) const {
   const auto published_state =
       [&](const domain::RoutingState& state) -> std::shared_ptr<const PublishedState> {
     if (before != nullptr) {
@@ -172,7 +177,7 @@ Registry::EntryPtr Registry::MakeEntry(const Entry* before,
       }
     }
     return std::make_shared<const PublishedState>(Sealed({migration->name, state, migration->contract}),
-                                                  clock_->SinceBoot(), urgent);
+                                                  clock_->SinceBoot(), is_rollback);
   };
   auto entry = std::make_shared<Entry>();
   entry->holds = holds;

@@ -33,5 +33,8 @@ inline std::string RetiredKey(absl::string_view name) { return absl::StrCat("ret
 // A migration's timeline of evidence after its newest decision (EvidenceTimeline::ToRow).
 inline constexpr char kTimelinePrefix[] = "timeline/";
 inline std::string TimelineKey(absl::string_view name) { return absl::StrCat(kTimelinePrefix, name); }
+// An instance has shown that the data of the migration is older than its own: "store_epoch epoch instance",
+// of the claim.
+inline std::string BehindKey(absl::string_view name) { return absl::StrCat("behind/", name); }
 
 }  // namespace lockstep::engine

@@ -25,6 +25,11 @@ std::map<std::string, HttpHandler> OperationsPages(OperationsSource source) {
       response.body = absl::StrCat("not ready: ", health.message(), "\n");
     } else {
       response.body = "ready\n";
+      // It serves, but has to be told what to do: no reason to be cut off from those that follow.
+      for (const std::string& name : source.engine->registry().ListBehind()) {
+        absl::StrAppend(&response.body, "behind: ", source.engine->registry().CheckNotBehind(name).message(),
+                        "\n");
+      }
     }
     return response;
   };

@@ -62,8 +62,9 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::ListInstances(grpc::CallbackServ
     const wire::PageScope scope("ListInstances", request->parent());
     LOCKSTEP_ASSIGN_OR_RETURN(const std::string after, scope.PositionOf(request->page_token()));
     LOCKSTEP_ASSIGN_OR_RETURN(const engine::MigrationView view, engine_->registry().Get(request->parent()));
-    for (const engine::InstanceView& instance : engine_->instances().List(request->parent())) {
-      if (instance.instance_id <= after) continue;
+    // One more than the page has place for, to know whether there is another.
+    for (const engine::InstanceView& instance :
+         engine_->instances().List(request->parent(), after, static_cast<size_t>(page_size) + 1)) {
       if (response->instances_size() == page_size) {
         response->set_next_page_token(scope.TokenFor(response->instances(page_size - 1).instance_id()));
         break;
@@ -98,7 +99,7 @@ grpc::ServerUnaryReactor* MigrationServiceImpl::DrillRollback(grpc::CallbackServ
     LOCKSTEP_ASSIGN_OR_RETURN(const engine::MigrationView view,
                               engine_->registry().Drill(drill.name, ContextOf(*context, drill.options)));
     *response->mutable_migration() = MigrationToProto(view);
-    response->set_enrolled_instances(static_cast<uint32_t>(engine_->instances().List(drill.name).size()));
+    response->set_enrolled_instances(static_cast<uint32_t>(engine_->instances().CountEnrolled(drill.name)));
     return absl::OkStatus();
   });
 }

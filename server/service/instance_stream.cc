@@ -7,6 +7,7 @@
 
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
@@ -18,6 +19,7 @@ namespace lockstep::service {
 namespace {
 
 constexpr char kGoingAway[] = "the server is closing the stream: reconnect";
+constexpr char kNeverEnrolled[] = "the first message of a stream has to be enrol, and none has come";
 constexpr char kTooMany[] = "too many instances enrol at once: come back a little later";
 // What an instance of more migrations says is worth a hop to the pool: it is looked at one by one.
 constexpr int kManyMigrations = 32;
@@ -51,7 +53,22 @@ InstanceStream::InstanceStream(const StreamContext& context) : context_(context)
     FinishOnce(grpc::Status(grpc::StatusCode::UNAVAILABLE, kGoingAway));
     return;
   }
+  WatchEnrolment();
   StartRead(&request_);
+}
+
+void InstanceStream::WatchEnrolment() {
+  MutexLock lock(&mutex_);
+  references_.fetch_add(1);  // the alarm's, until it has gone off or was cancelled
+  enrolment_alarm_.Set(absl::ToChronoTime(absl::Now() + context_.enrol_timeout), [this](bool gone_off) {
+    if (gone_off) EndUnlessHeard();
+    Release();
+  });
+}
+
+void InstanceStream::EndUnlessHeard() {
+  MutexLock lock(&mutex_);
+  if (!heard_) FinishOnce(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, kNeverEnrolled));
 }
 
 void InstanceStream::End() {
@@ -66,6 +83,10 @@ void InstanceStream::OnReadDone(bool ok) {
   if (!ok) {  // the instance closed its half or is gone
     MutexLock lock(&mutex_);
     return FinishOnce(grpc::Status::OK);
+  }
+  {
+    MutexLock lock(&mutex_);
+    if (!std::exchange(heard_, true)) enrolment_alarm_.Cancel();
   }
   auto request = std::make_unique<v1::WatchRequest>();
   if (!grpc::SerializationTraits<v1::WatchRequest>::Deserialize(&request_, request.get()).ok()) {
@@ -178,7 +199,17 @@ absl::Status InstanceStream::HandleEnrol(const v1::Enrol& enrol) {
 absl::Status InstanceStream::HandleHeartbeat(const v1::Heartbeat& heartbeat) {
   LOCKSTEP_ASSIGN_OR_RETURN(const domain::InstanceStatus status,
                             wire::InstanceStatusFromProto(heartbeat.status()));
-  if (context_.clock->SinceBoot() >= drain_at_) handled_session_->Drain(kReconnectAfterDrain);
+  const absl::Duration now = context_.clock->SinceBoot();
+  // Its age is no reason to be without it just when something waits for it.
+  if (now >= drain_at_ && handled_session_->settled()) {
+    if (renewing_) {
+      handled_session_->Drain(kReconnectAfterDrain);
+    } else {
+      handled_session_->Renew();
+    }
+    renewing_ = true;
+    drain_at_ = now + std::min(kRenewalGrace, context_.max_stream_age);
+  }
   return handled_session_->OnHeartbeat(heartbeat.revision(), status);
 }
 
@@ -219,9 +250,9 @@ const grpc::ByteBuffer* InstanceStream::NextResponse() {
   if (const auto* heartbeat = std::get_if<engine::HeartbeatMessage>(&*message)) {
     response.mutable_heartbeat()->set_revision(heartbeat->revision);
   } else {
-    drained_ = true;
-    *response.mutable_drain()->mutable_reconnect_after() =
-        wire::ToProto(std::get<engine::DrainMessage>(*message).reconnect_after);
+    const absl::Duration reconnect_after = std::get<engine::DrainMessage>(*message).reconnect_after;
+    drained_ = reconnect_after > absl::ZeroDuration();
+    *response.mutable_drain()->mutable_reconnect_after() = wire::ToProto(reconnect_after);
   }
   response_ = BytesOf(response);
   return &response_;
@@ -282,6 +313,7 @@ void InstanceStream::Release() {
 void InstanceStream::FinishOnce(const grpc::Status& status) {
   if (finished_) return;
   finished_ = true;
+  enrolment_alarm_.Cancel();
   Finish(status);
 }
 

@@ -6,6 +6,7 @@
 // that asked for the same migrations share.
 #pragma once
 
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
@@ -26,6 +27,9 @@ namespace lockstep::service {
 
 // How long a drained instance is asked to stay away, before the SDK's jitter.
 inline constexpr absl::Duration kReconnectAfterDrain = absl::Seconds(1);
+// How long a stream that is asked to be renewed is served besides, at most: longer than a reconnect takes,
+// several times.
+inline constexpr absl::Duration kRenewalGrace = absl::Seconds(30);
 
 // What the streams of one server share.
 struct StreamContext {
@@ -35,7 +39,8 @@ struct StreamContext {
   Admission* admission;
   const Clock* clock;
   absl::Duration
-      max_stream_age;  // older ones are drained, so that load spreads over servers; +-10 % by instance
+      max_stream_age;  // older ones are renewed, so that load spreads over servers; +-10 % by instance
+  absl::Duration enrol_timeout;  // a stream says who it is within it, or ends
   std::atomic<uint64_t>* states_encoded;  // snapshots and deltas that were turned into bytes
 };
 
@@ -61,6 +66,10 @@ class InstanceStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, gr
   void Release();
   void LeaveGroup();
 
+  // Ends the stream when no request comes within the time for the first.
+  void WatchEnrolment();
+  void EndUnlessHeard();
+
   // Whether handling it may wait for the disk, or take long.
   bool MayWait(const v1::WatchRequest& request) const;
   // One at a time.
@@ -81,7 +90,7 @@ class InstanceStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, gr
 
   const StreamContext context_;
 
-  // One for gRPC until LeaveGroup, one for each task on the pool.
+  // One for gRPC until LeaveGroup, one for each task on the pool, one for the alarm.
   std::atomic<int> references_{1};
 
   grpc::ByteBuffer request_;                   // gRPC's while a read is under way
@@ -91,6 +100,7 @@ class InstanceStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, gr
   engine::InstanceSession* handled_session_ = nullptr;
   bool many_migrations_ = false;
   absl::Duration drain_at_ = absl::InfiniteDuration();  // since boot
+  bool renewing_ = false;                               // it has been asked to enrol anew
 
   Mutex mutex_;
   std::unique_ptr<engine::InstanceSession> session_ ABSL_GUARDED_BY(mutex_);
@@ -99,6 +109,8 @@ class InstanceStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, gr
   grpc::ByteBuffer response_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Duration> turned_away_ ABSL_GUARDED_BY(mutex_);  // come back after this long
   bool end_due_ ABSL_GUARDED_BY(mutex_) = false;                       // the server is going away
+  bool heard_ ABSL_GUARDED_BY(mutex_) = false;                         // its first request has come
+  grpc::Alarm enrolment_alarm_ ABSL_GUARDED_BY(mutex_);
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

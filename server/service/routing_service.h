@@ -16,8 +16,10 @@ namespace lockstep::service {
 
 struct RoutingServiceOptions {
   int max_enrolments_per_second = 2000;  // at least 1; see Admission
-  // Streams older than this are asked to reconnect, in about one second each at its time.
+  // Streams older than this are renewed, each when nothing waits for its instance.
   absl::Duration max_stream_age = absl::Minutes(30);
+  // For the first message of a stream.
+  absl::Duration enrol_timeout = absl::Seconds(10);
 };
 
 // Thread-safe. Owns none of the arguments.
@@ -29,7 +31,13 @@ class RoutingServiceImpl final
                      const RoutingServiceOptions& options = {})
       : engine_(engine),
         admission_(options.max_enrolments_per_second),
-        stream_context_{engine,          pool, &streams_, &admission_, clock, options.max_stream_age,
+        stream_context_{engine,
+                        pool,
+                        &streams_,
+                        &admission_,
+                        clock,
+                        options.max_stream_age,
+                        options.enrol_timeout,
                         &states_encoded_} {}
 
   // Tells every open stream to reconnect, and refuses new ones.

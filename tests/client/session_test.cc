@@ -211,6 +211,47 @@ TEST_F(SessionTest, DrainDelaysTheReconnect) {
   EXPECT_EQ(plane_->Enrolments().size(), 2u) << "by one and a half times";
 }
 
+TEST_F(SessionTest, ARenewalIsAtOnceAndNobodyNoticesIt) {
+  for (const domain::LeasePolicy policy :
+       {domain::LeasePolicy::kKeepServing, domain::LeasePolicy::kFailWrites}) {
+    session_ = std::make_unique<Session>(Options(policy), Parts(), 1);
+    plane_->SetStage(kMigration, Stage::kDualWrite);
+    Run();
+    Advance(absl::Seconds(9));
+    const size_t enrolments = plane_->Enrolments().size();
+    const uint32_t term = session_->lease().term();
+    const absl::Duration end = session_->lease().end();
+    plane_->SendDrain(absl::ZeroDuration());
+    Run();
+    ASSERT_EQ(plane_->Enrolments().size(), enrolments + 1) << "at once, and once";
+    EXPECT_EQ(plane_->Enrolments().back().held.at(kFullName), plane_->EpochOf(kMigration));
+    EXPECT_TRUE(session_->Stats().connected);
+    EXPECT_EQ(session_->Stats().reconnects, 0u);
+    EXPECT_EQ(session_->lease().term(), term) << "what was routed may still be written";
+    EXPECT_GT(session_->lease().end(), end);
+    EXPECT_TRUE(plane_->Left().empty());
+    // And it goes on over the new one.
+    plane_->SetStage(kMigration, Stage::kShadowRead);
+    Run();
+    EXPECT_EQ(plane_->Acks().back().revision, plane_->revision());
+    for (int i = 0; i < 10; ++i) Advance(absl::Seconds(5));
+    EXPECT_EQ(session_->lease().term(), term);
+    EXPECT_EQ(plane_->Enrolments().size(), enrolments + 1);
+  }
+}
+
+TEST_F(SessionTest, WithoutAnAnswerARenewalIsAnyOtherReconnect) {
+  plane_->SetStage(kMigration, Stage::kDualWrite);
+  Run();
+  plane_->SendDrain(absl::ZeroDuration());
+  plane_->SetReachable(false);
+  Run();
+  EXPECT_FALSE(session_->Stats().connected);
+  plane_->SetReachable(true);
+  Advance(absl::Seconds(1));
+  EXPECT_TRUE(session_->Stats().connected);
+}
+
 TEST_F(SessionTest, BacksOffWhileUnreachable) {
   plane_->SetReachable(false);
   Run();

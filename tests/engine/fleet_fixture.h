@@ -1,9 +1,10 @@
-// A fleet that walks a migration up and down, in few words.
+// A fleet of instances over an engine, and where the migration is.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/domain/next_hop.h"
 #include "tests/engine/engine_fixture.h"
 

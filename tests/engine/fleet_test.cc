@@ -2,6 +2,7 @@
 // that follows, lags, is silent or is gone.
 #include <gmock/gmock.h>
 
+#include "core/domain/next_hop.h"
 #include "tests/engine/fleet_fixture.h"
 
 namespace lockstep::engine {

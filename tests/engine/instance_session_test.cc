@@ -32,7 +32,7 @@ class InstanceSessionTest : public EngineTest {
     if (const auto* heartbeat = std::get_if<HeartbeatMessage>(&*message)) {
       return absl::StrCat("heartbeat ", heartbeat->revision);
     }
-    return "drain";
+    return std::get<DrainMessage>(*message).reconnect_after > absl::ZeroDuration() ? "drain" : "renew";
   }
   void Accept() { ASSERT_TRUE(session().OnAccept(last_revision_).ok()); }
   // A change of the routing that is not urgent.
@@ -90,6 +90,55 @@ TEST_F(InstanceSessionTest, ARejectedDeltaIsFollowedByTheSnapshot) {
   EXPECT_EQ(Next(), absl::StrCat("heartbeat ", last_revision_));
   Accept();
   EXPECT_EQ(engine_->instances().List(kName)[0].last_nack, "");
+}
+
+TEST_F(InstanceSessionTest, ARejectionOfWhatWasOvertakenIsOnlyNoted) {
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  ASSERT_TRUE(Do(CommandKind::kAdvance, By("user:ann"), true).ok());
+  AckAll();
+  EXPECT_EQ(Next(), "snapshot");
+  Accept();
+  Change();
+  EXPECT_EQ(Next(), "delta");
+  const uint64_t overtaken = last_revision_;
+  ASSERT_TRUE(Do(CommandKind::kRollback).ok());
+  EXPECT_EQ(Next(), "snapshot");
+  ASSERT_TRUE(session().OnNack(overtaken, "the digest differs").ok());
+  EXPECT_EQ(engine_->instances().List(kName)[0].last_nack, "the digest differs");
+  EXPECT_EQ(Next(), "") << "the rollback is on its way";
+  Change();
+  EXPECT_EQ(Next(), "") << "and has not been answered";
+  Accept();
+  EXPECT_EQ(Next(), "delta") << "its accept counts";
+}
+
+TEST_F(InstanceSessionTest, WhoNeverGotTheLastOneIsSentItAnew) {
+  EXPECT_EQ(Next(), "snapshot");
+  Accept();
+  Change();
+  EXPECT_EQ(Next(), "delta");
+  Change();
+  // Heartbeats have announced the second change; the first never came.
+  ASSERT_TRUE(session().OnNack(engine_->hub().Latest()->revision, "it never came").ok());
+  EXPECT_EQ(Next(), "snapshot");
+}
+
+TEST_F(InstanceSessionTest, ARenewalIsSaidOnceAndTheStreamGoesOn) {
+  EXPECT_EQ(Next(), "snapshot");
+  session().Renew();
+  ASSERT_TRUE(session().OnHeartbeat(0, {}).ok());
+  EXPECT_EQ(Next(), absl::StrCat("heartbeat ", last_revision_));
+  EXPECT_EQ(Next(), "renew");
+  EXPECT_FALSE(session().drained());
+  EXPECT_EQ(Next(), "");
+  Accept();
+  Change();
+  EXPECT_EQ(Next(), "delta");
+  EXPECT_FALSE(session().settled()) << "that is not answered";
+  Accept();
+  EXPECT_TRUE(session().settled());
+  session().Drain(absl::Seconds(1));
+  EXPECT_EQ(Next(), "drain");
 }
 
 TEST_F(InstanceSessionTest, WhoMissedSomethingAsksForIt) {

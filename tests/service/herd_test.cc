@@ -83,20 +83,95 @@ class OldStreamTest : public ServiceTest {
   OldStreamTest() : ServiceTest(ConfigOf(1000, absl::Milliseconds(1))) {}
 };
 
-TEST_F(OldStreamTest, IsDrainedWithItsNextHeartbeat) {
+// The age is one of real time: a heartbeat that comes within it is only answered.
+v1::Drain HeartbeatsUntilDrain(WatchClient* watch) {
+  v1::WatchRequest heartbeat;
+  heartbeat.mutable_heartbeat();
+  v1::WatchResponse response;
+  do {
+    watch->Send(heartbeat);
+    if (!watch->Read(&response)) break;
+  } while (!response.has_drain());
+  EXPECT_TRUE(response.has_drain());
+  return response.drain();
+}
+
+bool AtOnce(const v1::Drain& drain) {
+  return drain.reconnect_after().seconds() == 0 && drain.reconnect_after().nanos() == 0;
+}
+
+TEST_F(OldStreamTest, IsServedUntilItIsReplaced) {
+  CreateSample("orders");
+  WatchClient old(&api_);
+  ASSERT_TRUE(old.Enrol("i-1", {"orders"}));
+  EXPECT_EQ(old.ReadSnapshot().migrations_size(), 1);
+  EXPECT_TRUE(AtOnce(HeartbeatsUntilDrain(&old)));
+  ASSERT_TRUE(IsOk(api_.Start("orders")));
+  EXPECT_EQ(old.ReadSnapshot().migrations(0).state().stage(), v1::STAGE_DUAL_WRITE);
+
+  WatchClient replacement(&api_);
+  ASSERT_TRUE(replacement.Enrol("i-1", {"orders"}));
+  EXPECT_EQ(replacement.ReadSnapshot().migrations_size(), 1);
+  v1::WatchRequest heartbeat;
+  heartbeat.mutable_heartbeat();
+  old.Send(heartbeat);
+  EXPECT_TRUE(Fails(old.Finish(), Code::kNotFound, "NOT_ENROLLED"));
+  v1::ListInstancesRequest list;
+  list.set_parent(NameOf("orders"));
+  const auto listed = api_.Call(&v1::MigrationService::Stub::ListInstances, list);
+  ASSERT_TRUE(IsOk(listed));
+  EXPECT_TRUE(listed->instances(0).connected());
+}
+
+TEST_F(OldStreamTest, IsNotServedForEver) {
   CreateSample("orders");
   WatchClient watch(&api_);
   ASSERT_TRUE(watch.Enrol("i-1", {"orders"}));
   EXPECT_EQ(watch.ReadSnapshot().migrations_size(), 1);
+  EXPECT_TRUE(AtOnce(HeartbeatsUntilDrain(&watch)));
+  EXPECT_FALSE(AtOnce(HeartbeatsUntilDrain(&watch)));
+  EXPECT_EQ(watch.Finish().code(), Code::kUnavailable);
+}
+
+TEST_F(OldStreamTest, IsNotReplacedWhileItsMigrationMoves) {
+  CreateSample("orders");
+  WatchClient watch(&api_);
+  ASSERT_TRUE(watch.Enrol("i-1", {"orders"}));
+  EXPECT_EQ(watch.ReadSnapshot().migrations_size(), 1);
+  ASSERT_TRUE(IsOk(api_.Start("orders")));
+  ASSERT_TRUE(IsOk(api_.Advance("orders")));  // waits for i-1, which is at OFF
+  const v1::Snapshot snapshot = watch.ReadSnapshot();
+  const absl::Time old_since = absl::Now();
+  Eventually([&] { return absl::Now() > old_since + absl::Milliseconds(5); });
   v1::WatchRequest heartbeat;
   heartbeat.mutable_heartbeat();
+  watch.Send(heartbeat);
+  watch.Send(heartbeat);
   v1::WatchResponse response;
-  // The age is one of real time: a heartbeat that comes within it is only answered.
-  do {
-    watch.Send(heartbeat);
+  for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(watch.Read(&response));
-  } while (!response.has_drain());
-  EXPECT_EQ(watch.Finish().code(), Code::kUnavailable);
+    EXPECT_TRUE(response.has_heartbeat()) << response.ShortDebugString();
+  }
+  watch.Acknowledge(snapshot);
+  EXPECT_EQ(watch.ReadSnapshot().migrations(0).state().stage(), v1::STAGE_SHADOW_READ);
+  EXPECT_TRUE(AtOnce(HeartbeatsUntilDrain(&watch)));
+}
+
+class SilentStreamTest : public ServiceTest {
+ protected:
+  SilentStreamTest() : ServiceTest(ImpatientConfig()) {}
+  static app::Config ImpatientConfig() {
+    app::Config config = testing::QuietConfig();
+    config.enrol_timeout = absl::Milliseconds(20);
+    return config;
+  }
+};
+
+TEST_F(SilentStreamTest, EndsWhenItNeverEnrols) {
+  WatchClient silent(&api_);
+  v1::WatchResponse response;
+  EXPECT_FALSE(silent.Read(&response));
+  EXPECT_EQ(silent.Finish().code(), Code::kDeadlineExceeded);
 }
 
 using InstanceApiTest = ServiceTest;

@@ -5,6 +5,7 @@
 #include "core/domain/bucketing.h"
 #include "core/domain/records.h"
 #include "tests/service/service_fixture.h"
+#include "tests/support/http_client.h"
 
 namespace lockstep::service {
 namespace {
@@ -259,15 +260,22 @@ TEST_F(RoutingServiceTest, ViolationsOfTheProtocolEndTheStreamAndSayWhy) {
     store_epoch = somebody.ReadSnapshot().store_epoch();
     ASSERT_NE(store_epoch, 0u);
   }
+  CreateSample("behind");
   v1::WatchRequest ahead;
   ahead.mutable_enrol()->set_instance_id("i-1");
   ahead.mutable_enrol()->set_service("tests");
-  ahead.mutable_enrol()->add_migrations(NameOf("orders"));
-  ahead.mutable_enrol()->add_held()->set_migration(NameOf("orders"));
+  ahead.mutable_enrol()->add_migrations(NameOf("behind"));
+  ahead.mutable_enrol()->add_held()->set_migration(NameOf("behind"));
   ahead.mutable_enrol()->mutable_held(0)->set_epoch(99);
   ahead.mutable_enrol()->set_store_epoch(store_epoch);
   EXPECT_TRUE(
       Fails(EndOf(ahead), Code::kFailedPrecondition, "EPOCH_AHEAD", {"99", "older than the instance's"}));
+  EXPECT_TRUE(Fails(api_.Start("behind"), Code::kFailedPrecondition, "DATA_BEHIND",
+                    {"'i-1'", "--restored-from-backup"}));
+  EXPECT_TRUE(absl::StrContains(api_.Get("behind")->run_state_reason(), "--restored-from-backup"));
+  const testing::HttpAnswer ready = testing::HttpGet(server_->http_port(), "/readyz");
+  EXPECT_EQ(ready.status, 200);
+  EXPECT_TRUE(absl::StrContains(ready.body, "older than that of instance 'i-1'")) << ready.body;
 
   WatchClient twice(&api_);
   ASSERT_TRUE(twice.Enrol("i-1", {"orders"}));

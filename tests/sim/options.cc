@@ -24,6 +24,7 @@ constexpr std::pair<Fault, absl::string_view> kFaultNames[] = {
     {Fault::kLeave, "leave"},
     {Fault::kCorrupt, "corrupt"},
     {Fault::kServerPause, "server-pause"},
+    {Fault::kRenewal, "renewal"},
 };
 
 constexpr std::pair<Broken, absl::string_view> kBrokenNames[] = {

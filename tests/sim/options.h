@@ -27,12 +27,13 @@ enum class Fault : uint8_t {
   kLeave,          // processes shut down in order, for good or to come back
   kCorrupt,        // a routing message arrives with another content
   kServerPause,    // the control plane stands still
+  kRenewal,        // the server asks for a new stream, at whatever moment
 };
 
-inline constexpr std::array<Fault, 14> kAllFaults = {
+inline constexpr std::array<Fault, 15> kAllFaults = {
     Fault::kDelay,         Fault::kBreak,      Fault::kPartition,   Fault::kCrash,      Fault::kPause,
     Fault::kServerRestart, Fault::kServerDisk, Fault::kStoreErrors, Fault::kSickSide,   Fault::kDrift,
-    Fault::kMachineCrash,  Fault::kLeave,      Fault::kCorrupt,     Fault::kServerPause};
+    Fault::kMachineCrash,  Fault::kLeave,      Fault::kCorrupt,     Fault::kServerPause, Fault::kRenewal};
 
 absl::string_view FaultName(Fault fault);
 std::optional<Fault> ParseFault(absl::string_view name);

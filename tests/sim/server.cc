@@ -277,6 +277,16 @@ void Server::EndDrain(absl::Duration down_for) {
   scheduler_->After(down_for, [this] { Start(); });
 }
 
+void Server::RenewOne() {
+  if (!up() || network_->connections().empty()) return;
+  const std::vector<ConnectionPtr> connections = network_->connections();
+  const ConnectionPtr& connection = connections[prng_.Below(connections.size())];
+  if (connection->session == nullptr) return;
+  trace_(absl::StrCat("server asks ", connection->enrolment.instance_id, " for a new stream"));
+  connection->session->Renew();
+  Pump(connection);
+}
+
 void Server::Heal() {
   healed_ = true;
   if (store_ != nullptr) store_->Heal();

@@ -64,6 +64,8 @@ class Server {
   void Pause();
   void Resume();
   bool paused() const { return paused_; }
+  // Asks one of its instances for a new stream.
+  void RenewOne();
   // No more faults of its disk.
   void Heal();
   // After each step: what is published, and whether the process can go on at all.

@@ -154,6 +154,9 @@ class World {
       case Fault::kServerPause:
         if (commons_.Has(fault)) PauseServerFor(AWhile());
         break;
+      case Fault::kRenewal:
+        if (commons_.Has(fault)) server_->RenewOne();
+        break;
       case Fault::kSickSide:
         if (commons_.Has(fault)) Sicken(prng_.Below(2));
         break;

@@ -77,8 +77,9 @@ struct ClientOptions {
   absl::Duration lease_ttl = domain::kDefaultLeaseTtl;
   // What happens then. KEEP_SERVING: reads and writes go on, by the last epoch; fences wait for this instance
   // until it is back, leaves or is evicted. FAIL_WRITES: writes are refused with UNAVAILABLE from shortly
-  // before the end of the lease on (a margin for clocks that run at other rates), so that fences need not
-  // wait.
+  // before the end of the lease on (a margin for clocks that run at other rates). From DUAL_WRITE to
+  // CANARY_READ fences then need not wait, unless this instance has said that it owes mirror writes; where
+  // authority moves, and into NEW_ONLY, they wait as with KEEP_SERVING.
   domain::LeasePolicy lease_policy = domain::LeasePolicy::kKeepServing;
   // Reconnects wait a random time between 0 and min(max, initial * 2^attempts) ("full jitter").
   absl::Duration backoff_initial = absl::Milliseconds(100);

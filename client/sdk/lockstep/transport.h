@@ -51,7 +51,8 @@ class StreamHandler {
   virtual void OnUndecodableSnapshot(uint64_t revision, absl::Status why) = 0;
   // Answer to the oldest unanswered heartbeat; `revision` is the newest one published to this stream.
   virtual void OnHeartbeat(uint64_t revision) = 0;
-  // The server is about to close the stream and asks to come back after about this long.
+  // The server is about to close the stream and asks to come back after about this long. Zero: it asks for a
+  // new stream at once, and keeps this one until that has enrolled.
   virtual void OnDrain(absl::Duration reconnect_after) = 0;
   // The stream is over, for whatever reason; also when it could not be opened. Called exactly once.
   virtual void OnClosed(absl::Status why) = 0;

@@ -89,7 +89,11 @@ absl::Duration Session::RunOnce() {
   } else {
     PublishPending(now);
   }
-  if (mail.closed.has_value()) HandleClosed(*mail.closed, now);
+  if (mail.closed.has_value()) {
+    HandleClosed(*mail.closed, now);
+  } else if (mail.drain == absl::ZeroDuration()) {
+    Renew(now);
+  }
   if (stream_ == nullptr && !left() && now >= connect_at_) Connect(now);
   WatchAnnounced(mail.announced_revision, now);
   Acknowledge(now);
@@ -118,6 +122,7 @@ void Session::TakeState(Mail& mail) {
 
 void Session::HandleClosed(const absl::Status& why, absl::Duration now) {
   stream_.reset();
+  retiring_.reset();
   if (leave_sent_) {
     left_.store(true, std::memory_order_release);
     return;
@@ -131,6 +136,16 @@ void Session::HandleClosed(const absl::Status& why, absl::Duration now) {
   MutexLock lock(&stats_mutex_);
   stats_.connected = false;
   last_error_ = why;
+}
+
+void Session::Renew(absl::Duration now) {
+  drained_until_.reset();
+  // One that has not even answered the enrolment is not asked again at once.
+  if (stream_ == nullptr || !accepted_on_stream_ || closing_.load(std::memory_order_acquire)) return;
+  // The control plane goes on counting the old one's lease until the new one enrols, and so does the lease
+  // here.
+  retiring_ = std::move(stream_);
+  Connect(now);
 }
 
 void Session::Connect(absl::Duration now) {
@@ -181,6 +196,7 @@ void Session::PublishPending(absl::Duration now) {
   lease_.Won(now);
   connect_attempts_ = 0;
   accepted_on_stream_ = true;
+  retiring_.reset();
   heard_.store(true, std::memory_order_release);
   stream_->SendAccept(*accepted);
   MutexLock lock(&stats_mutex_);

@@ -103,6 +103,8 @@ class Session {
   void TakeState(Mail& mail);
   void HandleClosed(const absl::Status& why, absl::Duration now);
   void Connect(absl::Duration now);
+  // Enrols anew over another stream; the old one lasts until that is answered.
+  void Renew(absl::Duration now);
   void Reject(uint64_t revision, const absl::Status& why);
   void PublishPending(absl::Duration now);
   // Heartbeats say which revision is the newest; one that does not come is asked for.
@@ -164,6 +166,7 @@ class Session {
   Reporter reporter_;
   SnapshotIntake intake_;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Stream> retiring_;  // the one before, while stream_ is not in force yet
   bool leave_sent_ = false;
   int connect_attempts_ = 0;
   absl::Duration connect_at_ = absl::ZeroDuration();
