@@ -339,6 +339,7 @@ absl::StatusOr<RemoteRouting> Registry::RouteRemotely(absl::string_view name) co
   // replacement was visible. So either the check below sees the replacement, or the note is seen by the
   // publisher.
   const absl::Duration validity = options_.remote_decision_validity;
+  LOCKSTEP_RETURN_IF_ERROR(CheckNotBehind(name));
   while (true) {
     LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
     entry->published->NoteRemoteUntil(clock_->SinceBoot() + validity);

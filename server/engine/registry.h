@@ -234,7 +234,8 @@ class Registry {
   absl::Status CheckHeld(const std::map<std::string, uint64_t>& held) const;
 
   // The published state for a decision made here on a caller's behalf, already counted by fences for
-  // `valid_for`. No lock but a pointer copy, no I/O.
+  // `valid_for`. No lock but a pointer copy, no I/O. FAILED_PRECONDITION (reason DATA_BEHIND), as for whoever
+  // enrols.
   absl::StatusOr<RemoteRouting> RouteRemotely(absl::string_view name) const;
   // The same, not counted, so not to be acted on: for explanations.
   absl::StatusOr<RemoteRouting> Explain(absl::string_view name) const;
@@ -477,6 +478,7 @@ class Registry {
   std::shared_ptr<const Entries> entries_ ABSL_GUARDED_BY(view_mutex_) = std::make_shared<const Entries>();
   absl::Status health_ ABSL_GUARDED_BY(view_mutex_);
   std::map<std::string, Behind, std::less<>> behind_ ABSL_GUARDED_BY(view_mutex_);  // only grows
+  std::atomic<bool> any_behind_{false};
   std::map<std::tuple<domain::Stage, domain::Stage, std::string>, uint64_t> transitions_
       ABSL_GUARDED_BY(view_mutex_);
 };

@@ -30,6 +30,7 @@ absl::Status Registry::RecoverBehind(const std::string& name) {
   behind.instance_id = parts[2];
   MutexLock lock(&view_mutex_);
   behind_.emplace(name, std::move(behind));
+  any_behind_ = true;
   return absl::OkStatus();
 }
 
@@ -37,6 +38,7 @@ void Registry::NoteBehind(const std::string& name, const std::string& instance_i
   {
     MutexLock lock(&view_mutex_);
     if (!behind_.try_emplace(name, Behind{instance_id, claimed_epoch}).second) return;
+    any_behind_ = true;
   }
   store::WriteBatch batch;
   batch.Put(store::Table::kMeta, store::MetaKey(BehindKey(name)),
@@ -48,6 +50,7 @@ void Registry::NoteBehind(const std::string& name, const std::string& instance_i
 }
 
 absl::Status Registry::CheckNotBehind(absl::string_view name) const {
+  if (!any_behind_.load()) return absl::OkStatus();
   Behind behind;
   {
     MutexLock lock(&view_mutex_);

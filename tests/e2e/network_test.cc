@@ -55,9 +55,10 @@ ClientOptions InstanceOptions(const std::string& instance) {
 class NetworkTest : public ::testing::Test {
  protected:
   // On any free port of `host`.
-  void Start(const std::string& host = "127.0.0.1") {
+  void Start(const std::string& host = "127.0.0.1", std::vector<std::string> flags = {}) {
+    flags.push_back("--gate-interval=50ms");
     server_ = std::make_unique<testing::Lockstepd>(testing::LockstepdOptions{
-        .directory = directory_.path(), .listen = host + ":0", .flags = {"--gate-interval=50ms"}});
+        .directory = directory_.path(), .listen = host + ":0", .flags = std::move(flags)});
     ASSERT_TRUE(server_->Start()) << server_->Output();
     address_ = absl::StrCat(host, ":", server_->grpc_port());
     api_ = std::make_unique<ApiClient>(address_);
@@ -171,6 +172,27 @@ TEST_F(NetworkTest, AHalfOpenConnectionIsNoticedAndReplaced) {
       "and %.1f s (without)\n",
       absl::ToDoubleSeconds(lease_over), absl::ToDoubleSeconds(busy_noticed),
       absl::ToDoubleSeconds(silent_noticed));
+}
+
+// The other direction: the host of an instance is gone, and nobody says so. With times of a second each
+// instead of 20 s and 10 s, so that it is quick.
+TEST_F(NetworkTest, TheServerNoticesAClientThatIsGone) {
+  ASSERT_NO_FATAL_FAILURE(Start("127.0.0.1", {"--keepalive-time=1s", "--keepalive-timeout=1s"}));
+  TcpProxy proxy(server_->grpc_port());
+  ApiClient host(proxy.address());  // without keepalive of its own
+  testing::WatchClient instance(&host);
+  ASSERT_TRUE(instance.Enrol("gone-1", {kMigration}));
+  ASSERT_EQ(instance.ReadSnapshot().migrations_size(), 1);
+  // Silence is nothing to be cut off for, as long as pings are answered.
+  const absl::Time silent_since = absl::Now();
+  Eventually([&] { return absl::Now() > silent_since + absl::Seconds(4); });
+  EXPECT_TRUE(Find("gone-1").connected());
+
+  const absl::Time dead_since = absl::Now();
+  proxy.Blackhole();
+  EXPECT_TRUE(Eventually([&] { return !Find("gone-1").connected(); }, absl::Seconds(2) + kSlack));
+  std::printf("half-open: the server noticed after %.1f s\n",
+              absl::ToDoubleSeconds(absl::Now() - dead_since));
 }
 
 TEST_F(NetworkTest, ARollbackReachesDistantInstances) {

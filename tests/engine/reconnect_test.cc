@@ -188,6 +188,8 @@ TEST_F(ReconnectTest, NothingIsPublishedFromDataThatIsOlderThanAnInstances) {
     EXPECT_THAT(Now().migration->run_state_reason, HasSubstr("'seen-more'"));
     EXPECT_EQ(ReasonOf(registry().Enrol(RequestOf("new")).status()), "DATA_BEHIND")
         << "it would act on a state that others have left";
+    EXPECT_EQ(ReasonOf(registry().RouteRemotely(kName).status()), "DATA_BEHIND");
+    EXPECT_TRUE(registry().Explain(kName).ok());
     EXPECT_TRUE(registry().Enrol(RequestOf("a", {{kName, epoch}})).ok());
   };
   EXPECT_TRUE(registry().ListBehind().empty());
