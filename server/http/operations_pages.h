@@ -12,7 +12,7 @@ namespace lockstep::http {
 
 // Health as the pages see it.
 struct OperationsSource {
-  const engine::Engine* engine = nullptr;  // not owned
+  engine::Engine* engine = nullptr;  // not owned
   // Whether the process is up to taking calls: false while it starts and while it drains.
   std::function<bool()> ready;
   std::string version;
