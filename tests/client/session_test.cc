@@ -221,6 +221,7 @@ TEST_F(SessionTest, ARenewalIsAtOnceAndNobodyNoticesIt) {
     const size_t enrolments = plane_->Enrolments().size();
     const uint32_t term = session_->lease().term();
     const absl::Duration end = session_->lease().end();
+    Advance(absl::Seconds(2));
     plane_->SendDrain(absl::ZeroDuration());
     Run();
     ASSERT_EQ(plane_->Enrolments().size(), enrolments + 1) << "at once, and once";

@@ -133,10 +133,12 @@ absl::Status Server::Open(const ConnectionPtr& connection) {
   trace_(absl::StrCat("server: ", said.instance_id, " enrols over ", connection->id, " holding ",
                       request.held.empty() ? 0 : request.held.begin()->second, ": ",
                       session.status().ToString()));
+  // What it makes possible is published with it, which may be the end of the server and of its sessions.
+  const absl::Status enrolled = session.status();
+  if (enrolled.ok()) connection->session = *std::move(session);
   Look();
-  if (!session.ok()) return session.status();
+  if (!enrolled.ok()) return enrolled;
   if (!up()) return absl::UnavailableError("the server is going down");
-  connection->session = *std::move(session);
   std::erase_if(enrolled_, [&](const auto& known) { return known.second == connection->process; });
   enrolled_[said.instance_id] = connection->process;
   oracle_->OnEnrolled(connection->process);
