@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "lockstep/client.h"
+#include "lockstep/migrator.h"
 #include "lockstep/state_storage_memory.h"
 #include "tests/client/plane_testing.h"
 
@@ -15,8 +16,29 @@ using domain::Stage;
 using testing_support::Eventually;
 using testing_support::kMigration;
 
+// The executor has no threads there: nothing that is left to it ever ends.
+bool RefusesAsyncCalls(Migrator<int, int>& numbers) {
+  int refused = 0;
+  numbers.ReadAsync(1, {}, [&](const auto& row) { refused += absl::IsFailedPrecondition(row.status()); });
+  numbers.WriteAsync(1, 2, {}, [&](const auto& row) { refused += absl::IsFailedPrecondition(row.status()); });
+  numbers.DeleteAsync(1, {}, [&](const auto& row) { refused += absl::IsFailedPrecondition(row.status()); });
+  return refused == 3;
+}
+
+std::unique_ptr<Migrator<int, int>> MakeNumbers(Client* client) {
+  Migrator<int, int>::Builder builder(client, kMigration);
+  const auto read = [](const int&, const ReadContext&) { return std::optional<int>(); };
+  builder.RoutingKey([](const int& key) { return std::to_string(key); })
+      .ReadOld(read)
+      .ReadNew(read)
+      .WriteOld([](const int&, const int*, const WriteContext&) { return WriteResult<int>(); })
+      .MirrorToNew([](const int&, const int*, Version, const WriteContext&) { return absl::OkStatus(); })
+      .Fields([](const int&) { return RecordView(); });
+  return *builder.Build();
+}
+
 // Answers like an exit code: 0, or the number of the first thing that is wrong.
-int InChild(std::unique_ptr<Client>& client, const RouteHandle& inherited) {
+int InChild(std::unique_ptr<Client>& client, Migrator<int, int>& numbers, const RouteHandle& inherited) {
   const MigrationHandle migration = *client->Resolve(kMigration);
   const auto refused = [](const absl::Status& status) { return absl::IsFailedPrecondition(status); };
   if (!refused(client->Route(migration, "k").status())) return 1;
@@ -27,6 +49,8 @@ int InChild(std::unique_ptr<Client>& client, const RouteHandle& inherited) {
   if (!refused(client->WaitUntilReady(absl::InfiniteFuture()))) return 6;
   if (!refused(client->Shutdown(absl::InfiniteFuture()))) return 7;
   if (client->Stats().connected) return 8;
+  if (!refused(client->CheckProcess())) return 9;
+  if (!RefusesAsyncCalls(numbers)) return 10;
   client.reset();
   return 0;
 }
@@ -45,12 +69,13 @@ TEST(ForkTest, AChildIsRefusedAndTheParentGoesOn) {
   options.state_storage = disk;
   std::unique_ptr<Client> client = *Client::Create(std::move(options));
   ASSERT_TRUE(client->WaitUntilReady(absl::Now() + absl::Seconds(20)).ok());
+  const std::unique_ptr<Migrator<int, int>> numbers = MakeNumbers(client.get());
   {
     const RouteHandle route = *client->Route(kMigration, "k");
     const pid_t child = fork();
     if (child == 0) {
       alarm(20);
-      _exit(InChild(client, route));
+      _exit(InChild(client, *numbers, route));
     }
     EXPECT_EQ(ExitCodeOf(child), 0);
     EXPECT_TRUE(client->CheckMayWrite(route).ok());

@@ -24,13 +24,13 @@ class MigratorJournalTest : public MigratorTest {
  protected:
   MigratorJournalTest() { StartClient(disk_); }
 
-  void Crash() {
-    CrashAndBoot();
+  void Crash(MemoryStateStorage::Failure failure = MemoryStateStorage::Failure::kProcess) {
+    CrashAndBoot(failure);
     AwaitEpoch();
   }
   // With what is on disk, which may be older than what the control plane has published.
-  void CrashAndBoot() {
-    disk_->Crash();
+  void CrashAndBoot(MemoryStateStorage::Failure failure = MemoryStateStorage::Failure::kProcess) {
+    disk_->Crash(failure);
     StartClient(disk_);
   }
   uint64_t Open() const { return client_->repair_queue()->Counts().repairs; }
@@ -160,6 +160,18 @@ TEST_F(MigratorJournalTest, WritesBehindSurviveTheProcess) {
   const std::unique_ptr<OrderMigrator> orders = *FullBuilder().Build();
   executor_->RunAll();
   EXPECT_EQ(new_.Get(1)->row, (Order{10, "ann"}));
+}
+
+// The call has been answered: nobody but the journal knows of the mirror.
+TEST_F(MigratorJournalTest, WritesBehindSurviveTheMachine) {
+  SetStage(Stage::kDualWrite);
+  {
+    const std::unique_ptr<OrderMigrator> orders =
+        *FullBuilder().Options({.mirror_mode = MirrorMode::kWriteBehind}).Build();
+    EXPECT_TRUE(orders->Write(1, {10, "ann"}).ok());
+  }
+  Crash(MemoryStateStorage::Failure::kMachine);
+  EXPECT_EQ(Open(), 1u);
 }
 
 TEST_F(MigratorJournalTest, AnOlderSnapshotFromDiskJudgesNothing) {

@@ -433,6 +433,29 @@ TEST_F(MigratorTest, ShutdownRepairsWhatItCan) {
   EXPECT_THAT(status.message(), HasSubstr("1 mirror writes not repaired"));
 }
 
+// A crash would be waited for; so is a shutdown that owes as much.
+TEST_F(MigratorTest, ShutdownKeepsTheEnrolmentWhileItOwesMirrors) {
+  for (const bool refused : {false, true}) {
+    StartClient();
+    const std::unique_ptr<OrderMigrator> orders = Build();
+    SetStage(Stage::kDualWrite);
+    if (refused) {
+      old_.FailWrites(absl::DeadlineExceededError("late"), /*after_writing=*/true);
+    } else {
+      new_.FailMirrors(absl::UnavailableError("down"));
+    }
+    EXPECT_EQ(orders->Write(1, {10, "ann"}).ok(), !refused);
+    const absl::Status status = client_->Shutdown(clock_.Now(), Departure::kForGood);
+    EXPECT_THAT(status.message(), HasSubstr("the enrolment was kept"));
+    EXPECT_THAT(status.message(), HasSubstr("evict instance i-1"));
+    EXPECT_THAT(status.message(), HasSubstr("the authority may move to the side that lacks these writes"));
+    EXPECT_THAT(plane_->Left(), IsEmpty());
+  }
+  StartClient();
+  EXPECT_TRUE(client_->Shutdown(absl::InfiniteFuture()).ok());
+  EXPECT_THAT(plane_->Left(), ElementsAre("i-1"));
+}
+
 TEST_F(MigratorTest, AsynchronousForms) {
   const std::unique_ptr<OrderMigrator> orders = Build();
   SetStage(Stage::kDualWrite);

@@ -68,7 +68,7 @@ struct ClientOptions {
   // Takes the place of `state_directory`, for services with a storage of their own and for tests.
   std::shared_ptr<StateStorage> state_storage;
   // Syncs the mirror journal to disk before each write, so that it survives the machine and not only the
-  // process. Costs a disk sync per mirrored write.
+  // process. Costs a disk sync per mirrored write. Calls that are written behind are synced in any case.
   bool sync_journal = false;
 
   absl::Duration heartbeat_interval = absl::Seconds(5);
@@ -200,7 +200,9 @@ enum class Departure : uint8_t {
   // not, and
   // until then fences count the instance. Without one it is given up.
   kMayComeBack,
-  // It is given up: for an instance that is not started again.
+  // It is given up: for an instance that is not started again. Not while mirrors are left that nobody else
+  // knows
+  // of: the enrolment is kept then, and Shutdown says what an operator has to do.
   kForGood,
 };
 
@@ -244,6 +246,9 @@ class Client {
 
   // The epoch of the migration that is in force; 0 when there is none.
   uint64_t EpochInForce(MigrationHandle migration) const;
+
+  // FAILED_PRECONDITION in a child of fork(), which has neither the threads nor the enrolment of its parent.
+  absl::Status CheckProcess() const;
 
   // Whether writes may be made: always with KEEP_SERVING. With FAIL_WRITES and the lease over: UNAVAILABLE,
   // to be tried again, saying since when. With `route`: also UNAVAILABLE when the lease has been over since

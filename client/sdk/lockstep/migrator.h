@@ -89,6 +89,7 @@ class Migrator {
   // The same on the client's executor; `done` is called there, and no thread is blocked while a write is
   // held. `options.attributes` must live until then. Services whose stores are asynchronous throughout use
   // Client::Route instead.
+  // In a child of fork() nothing runs on the executor: `done` is called with the error before they return.
   using ReadDone = std::function<void(absl::StatusOr<std::optional<Record>>)>;
   using WriteDone = std::function<void(absl::StatusOr<WriteResult<Record>>)>;
   void ReadAsync(Key key, ReadOptions options, ReadDone done);

@@ -61,8 +61,9 @@ enum class MirrorMode : uint8_t {
   kWriteThrough,  // before the call returns
   // In DUAL_WRITE and SHADOW_READ after the call has returned, from a queue that holds the epoch until it is
   // empty (ClientOptions::max_outstanding_repairs; when it is full the call writes through). From CANARY_READ
-  // on as kWriteThrough, because somebody may read the mirror. With a journal the queue survives the process;
-  // without one, what is in it is lost with the process, as repairs are.
+  // on as kWriteThrough, because somebody may read the mirror. With a journal the queue survives the process
+  // and the machine, for a disk sync before the call is answered (one for several calls at once); without
+  // one, what is in it is lost with the process, as repairs are.
   kWriteBehind,
 };
 

@@ -40,21 +40,6 @@ absl::Status Forked() {
       "new Client in the child");
 }
 
-// The part of a restored state that concerns the migrations the service still has. What it has no more is
-// nothing it can act on.
-internal::StoredClientState Restrict(internal::StoredClientState state,
-                                     const std::vector<std::string>& migrations) {
-  const auto is_gone = [&migrations](const std::string& name) {
-    return !std::binary_search(migrations.begin(), migrations.end(), name);
-  };
-  std::erase_if(state.held, [&](const auto& held) { return is_gone(held.first); });
-  if (state.snapshot.has_value()) {
-    std::erase_if(state.snapshot->migrations,
-                  [&](const domain::MigrationRouting& routing) { return is_gone(routing.name); });
-  }
-  return state;
-}
-
 struct NameHash {
   using is_transparent = void;
   size_t operator()(absl::string_view name) const { return domain::KeyHash(0, name); }
@@ -109,8 +94,9 @@ struct Client::Parts {
                                                .slice_checker = slice_checker.get(),
                                                .state_storage = options.state_storage.get(),
                                                .clock = options.clock};
-    session = std::make_unique<internal::Session>(std::move(session_options), session_parts, prng.Next(),
-                                                  Restrict(std::move(restored), migrations));
+    session =
+        std::make_unique<internal::Session>(std::move(session_options), session_parts, prng.Next(),
+                                            internal::RestrictClientState(std::move(restored), migrations));
     first_seed = prng.Next();
   }
 
@@ -307,6 +293,8 @@ uint64_t Client::EpochInForce(MigrationHandle migration) const {
   const domain::MigrationRouting* const routing = pin.slot()->Of(migration.index()).routing;
   return routing == nullptr ? 0 : routing->state.epoch;
 }
+
+absl::Status Client::CheckProcess() const { return parts_->forked() ? Forked() : absl::OkStatus(); }
 
 absl::Status Client::CheckMayWrite() const { return MayWriteUntil(absl::InfiniteFuture(), nullptr).status(); }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/sdk/src/byte_codec.h"
+#include "core/base/log.h"
 #include "core/base/status_macros.h"
 #include "core/domain/bucketing.h"
 
@@ -234,6 +235,26 @@ absl::StatusOr<StoredClientState> OpenClientState(StateStorage& storage, absl::s
         absl::StrCat("ClientOptions::instance_id is '", instance_id, "', but ", place, "/", kClientStateFile,
                      " belongs to instance '", state->instance_id,
                      "'; leave the option empty, or give every instance a directory of its own"));
+  }
+  return state;
+}
+
+StoredClientState RestrictClientState(StoredClientState state, const std::vector<std::string>& migrations) {
+  const auto is_gone = [&migrations](const std::string& name) {
+    return !std::binary_search(migrations.begin(), migrations.end(), name);
+  };
+  for (const auto& [migration, epoch] : state.held) {
+    if (!is_gone(migration)) continue;
+    Log(LogLevel::kError,
+        "started without a migration that this instance was enrolled for: fences of it will not wait for the "
+        "instance any more, and mirror writes in its journal are not repaired; name it in "
+        "ClientOptions::migrations unless it is over",
+        {{"migration", migration}, {"epoch", absl::StrCat(epoch)}});
+  }
+  std::erase_if(state.held, [&](const auto& held) { return is_gone(held.first); });
+  if (state.snapshot.has_value()) {
+    std::erase_if(state.snapshot->migrations,
+                  [&](const domain::MigrationRouting& routing) { return is_gone(routing.name); });
   }
   return state;
 }

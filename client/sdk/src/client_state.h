@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -41,6 +42,10 @@ absl::StatusOr<StoredClientState> DecodeClientState(absl::string_view bytes);
 absl::StatusOr<StoredClientState> OpenClientState(StateStorage& storage, absl::string_view place,
                                                   absl::string_view service, absl::string_view instance_id,
                                                   absl::string_view new_id);
+
+// The part that concerns the migrations (full names, sorted) that the service still has. What it has no more
+// is nothing it can act on; what it may still owe there is logged.
+StoredClientState RestrictClientState(StoredClientState state, const std::vector<std::string>& migrations);
 
 // Durable when it returns.
 absl::Status SaveClientState(StateStorage& storage, const StoredClientState& state);

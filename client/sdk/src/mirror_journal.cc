@@ -210,7 +210,7 @@ bool MirrorJournal::Claim(uint64_t id) {
   return std::erase_if(unclaimed_, [id](const JournalEntry& entry) { return entry.id == id; }) > 0;
 }
 
-absl::StatusOr<uint64_t> MirrorJournal::Note(JournalEntry entry) {
+absl::StatusOr<uint64_t> MirrorJournal::Note(JournalEntry entry, bool sync) {
   const size_t strings =
       entry.kind.size() + entry.routing_key.size() + entry.key.size() + entry.idempotency_key.size();
   if (strings > kMaxEntryBytes) {
@@ -225,6 +225,7 @@ absl::StatusOr<uint64_t> MirrorJournal::Note(JournalEntry entry) {
     const std::string record = NoteRecord(entry);
     AddPendingLocked(record);
     pending_notes_.push_back(id);
+    pending_sync_ = pending_sync_ || sync_ || sync;
     open_bytes_ += record.size();
     open_.emplace(id, OpenEntry{std::move(entry), record.size(), absl::OkStatus()});
     number = added_;
@@ -292,14 +293,16 @@ void MirrorJournal::AppendPending() {
   std::string bytes;
   std::vector<uint64_t> notes;
   uint64_t last = 0;
+  bool sync = false;
   {
     MutexLock lock(&mutex_);
+    sync = std::exchange(pending_sync_, false);
     bytes.swap(pending_);
     notes.swap(pending_notes_);
     pending_strikes_ = 0;
     last = added_;
   }
-  const absl::Status status = storage_->Append(file_, bytes, sync_ && !notes.empty());
+  const absl::Status status = storage_->Append(file_, bytes, sync);
   if (status.ok()) file_bytes_ += bytes.size();
   MutexLock lock(&mutex_);
   tried_ = last;

@@ -17,7 +17,7 @@ MirrorPath::MirrorPath(Client* client, MigrationHandle migration, const Migrator
       journal_(std::move(journal)),
       gate_(options.breaker_failures, options.breaker_probe_interval, options.max_mirrors_in_flight) {}
 
-absl::StatusOr<OpenMirror> MirrorPath::Begin(const MirrorWrite& write, std::string key) {
+absl::StatusOr<OpenMirror> MirrorPath::Begin(const MirrorWrite& write, std::string key, bool sync) {
   OpenMirror open;
   if (journal_ == nullptr) return open;
   if (!client_->repair_queue()->Reserve()) {
@@ -35,7 +35,7 @@ absl::StatusOr<OpenMirror> MirrorPath::Begin(const MirrorWrite& write, std::stri
                      .routing_key = write.routing_key,
                      .key = std::move(key),
                      .idempotency_key = write.idempotency_key};
-  const absl::StatusOr<uint64_t> id = journal_->Note(std::move(entry));
+  const absl::StatusOr<uint64_t> id = journal_->Note(std::move(entry), sync);
   if (!id.ok()) {
     client_->repair_queue()->Unreserve();
     const absl::StatusCode code =

@@ -122,7 +122,7 @@ class Session {
   // unchecked.
   void SetRepairsAside(const domain::Snapshot& current);
   void AddSetAside(std::vector<domain::SliceCheck>& checks) const;
-  // Whether `held` lets go of an epoch of some migration that the control plane still counts on.
+  // Whether `held` lets go of an epoch of some migration that was not acknowledged on this stream.
   bool Raises(const HeldEpochs& held) const;
   // Keeps what is about to be acknowledged over a restart; false: not yet.
   bool Save(const domain::Snapshot& current, const HeldEpochs& held, absl::Duration now);

@@ -105,9 +105,11 @@ bool Session::IsOnDisk(const std::string& migration, uint64_t epoch) const {
 }
 
 bool Session::Raises(const HeldEpochs& held) const {
-  return std::any_of(held.begin(), held.end(), [this](const auto& now) {
-    const auto told = told_.find(now.first);
-    return now.second > (told == told_.end() ? 0 : told->second);
+  // What an earlier stream has brought over is not known for certain, and a claim counts for less.
+  const HeldEpochs before = acknowledged_.has_value() ? acknowledged_->held : HeldEpochs();
+  return std::any_of(held.begin(), held.end(), [&before](const auto& now) {
+    const auto last = before.find(now.first);
+    return now.second > (last == before.end() ? 0 : last->second);
   });
 }
 

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
@@ -178,12 +179,25 @@ class PosixStateStorage final : public StateStorage {
   std::map<std::string, File> appended_ ABSL_GUARDED_BY(mutex_);  // kept open between appends
 };
 
+absl::Status SyncParent(absl::string_view directory) {
+  while (directory.size() > 1 && absl::EndsWith(directory, "/")) directory.remove_suffix(1);
+  const size_t slash = directory.rfind('/');
+  const std::string parent(slash == absl::string_view::npos ? "." : directory.substr(0, slash + 1));
+  const File file = OpenFile(parent, O_RDONLY | O_DIRECTORY);
+  if (!file.is_open()) return DiskError("open", parent);
+  return Sync(file, parent);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StateStorage>> OpenStateDirectory(absl::string_view path) {
   std::string directory(path);
-  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
+  if (mkdir(directory.c_str(), 0700) == 0) {
+    // So that the directory itself survives the machine, as what is in it does.
+    LOCKSTEP_RETURN_IF_ERROR(SyncParent(directory));
+  } else if (errno != EEXIST) {
     return DiskError("make the state directory", path);
+  }
   struct stat info = {};
   if (stat(directory.c_str(), &info) != 0) return DiskError("look at the state directory", path);
   if (!S_ISDIR(info.st_mode)) {

@@ -76,7 +76,9 @@ absl::Status WriteOperation::Run() {
 }
 
 void WriteOperation::RunAsync(std::shared_ptr<WriteOperation> operation) {
-  Executor& executor = operation->path_->client().executor();
+  const Client& client = operation->path_->client();
+  if (const absl::Status status = client.CheckProcess(); !status.ok()) return operation->Done(status);
+  Executor& executor = client.executor();
   executor.Submit(absl::ZeroDuration(), [operation = std::move(operation)] { Step(operation); });
 }
 
@@ -143,7 +145,7 @@ absl::Status WriteOperation::WriteBoth(const RouteHandle& route, const WritePlan
                                                                               : options_.idempotency_key};
   OpenMirror open;
   if (plan.mirror.has_value() && path_->has_journal()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(open, path_->Begin(write, EncodedKey()));
+    LOCKSTEP_ASSIGN_OR_RETURN(open, path_->Begin(write, EncodedKey(), WritesBehind(route)));
   }
   // Asked again, because the disk may have taken its time.
   const absl::StatusOr<absl::Time> deadline = client.MayWriteUntil(options_.deadline, &route);
@@ -179,6 +181,10 @@ absl::Status WriteOperation::WriteBoth(const RouteHandle& route, const WritePlan
   return version.status();
 }
 
+bool WriteOperation::WritesBehind(const RouteHandle& route) const {
+  return path_->options().mirror_mode == MirrorMode::kWriteBehind && MayWriteBehind(route.stage());
+}
+
 absl::Status WriteOperation::Mirror(const RouteHandle& route, const MirrorWrite& write,
                                     const OpenMirror& open) {
   if (options_.stop.stop_requested()) {
@@ -191,8 +197,7 @@ absl::Status WriteOperation::Mirror(const RouteHandle& route, const MirrorWrite&
     return Fail(route, write, open, absl::UnavailableError("not attempted: the lease has ended"),
                 /*stopped=*/false);
   }
-  if (path_->options().mirror_mode == MirrorMode::kWriteBehind && MayWriteBehind(route.stage()) &&
-      path_->WriteBehind(open, write, MakeAccess(/*with_result=*/true))) {
+  if (WritesBehind(route) && path_->WriteBehind(open, write, MakeAccess(/*with_result=*/true))) {
     return absl::OkStatus();
   }
   const absl::Status status = path_->Attempt(

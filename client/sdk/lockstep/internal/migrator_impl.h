@@ -215,6 +215,7 @@ void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, domain::S
 
 template <typename Key, typename Record>
 void Migrator<Key, Record>::ReadAsync(Key key, ReadOptions options, ReadDone done) {
+  if (absl::Status status = state_->client->CheckProcess(); !status.ok()) return done(std::move(status));
   state_->client->executor().Submit(absl::ZeroDuration(),
                                     [state = state_, key = std::move(key), options = std::move(options),
                                      done = std::move(done)] { done(Migrator(state).Read(key, options)); });

@@ -7,8 +7,9 @@
 // that changes nothing. When most of the file is struck, it is replaced by what is open. The journal holds
 // keys, never records.
 //
-// A note has reached the file when it returns; several at once are appended together. Strikes wait for the
-// next note, for kStrikesAtOnce of them, or until nothing is open any more.
+// A note has reached the file when it returns, or the disk if that was asked for; several at once are
+// appended (and synced) together. Strikes wait for the next note, for kStrikesAtOnce of them, or until
+// nothing is open any more.
 //
 // Thread-safe. A lock is held over calls of StateStorage.
 #pragma once
@@ -83,10 +84,11 @@ class MirrorJournal {
   // Whoever is the first to claim a recovered entry works on it; false for the others.
   bool Claim(uint64_t id);
 
-  // Returns the entry's id (the one in `entry` means nothing) when it is in the file. An error of the disk:
+  // Returns the entry's id (the one in `entry` means nothing) when it is in the file; with `sync`, or if the
+  // journal syncs every note, when it is on the disk. An error of the disk:
   // it doesn't count, though it may be found after a restart. INVALID_ARGUMENT: its strings have more than
   // kMaxEntryBytes.
-  absl::StatusOr<uint64_t> Note(JournalEntry entry);
+  absl::StatusOr<uint64_t> Note(JournalEntry entry, bool sync = false);
   void MarkCounted(uint64_t id);
   void Strike(uint64_t id);
   size_t open() const;
@@ -125,6 +127,7 @@ class MirrorJournal {
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::string pending_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> pending_notes_ ABSL_GUARDED_BY(mutex_);  // their ids
+  bool pending_sync_ ABSL_GUARDED_BY(mutex_) = false;            // one of them is to be synced
   size_t pending_strikes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t added_ ABSL_GUARDED_BY(mutex_) = 0;  // records added to pending_ so far
   uint64_t tried_ ABSL_GUARDED_BY(mutex_) = 0;  // of these, appended or failed

@@ -59,10 +59,11 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
   bool has_journal() const { return journal_ != nullptr; }
   bool IsSick(domain::Side side) const { return gate_.IsSick(side); }
 
-  // Before the authoritative write. `key`: as KeyCodec has it; unused without a journal. RESOURCE_EXHAUSTED:
-  // so many are open that this one could be lost. Errors of the disk as UNAVAILABLE. Either way nothing may
-  // be written.
-  absl::StatusOr<OpenMirror> Begin(const MirrorWrite& write, std::string key);
+  // Before the authoritative write. `key`: as KeyCodec has it; unused without a journal. `sync`: a crash of
+  // the machine must not lose it, because the call will be answered before its mirror is written.
+  // RESOURCE_EXHAUSTED: so many are open that this one could be lost. Errors of the disk as UNAVAILABLE.
+  // Either way nothing may be written.
+  absl::StatusOr<OpenMirror> Begin(const MirrorWrite& write, std::string key, bool sync);
   // The mirror has it, or there is nothing to mirror.
   void End(const OpenMirror& open);
 

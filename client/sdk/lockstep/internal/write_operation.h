@@ -56,6 +56,8 @@ class WriteOperation {
   void Park(std::function<void()> resume);
   std::optional<absl::Status> Hold(const RouteHandle& route);
   absl::Status WriteBoth(const RouteHandle& route, const WritePlan& plan);
+  // Whether the mirror may be written after the call.
+  bool WritesBehind(const RouteHandle& route) const;
   // After the authoritative write.
   absl::Status Mirror(const RouteHandle& route, const MirrorWrite& write, const OpenMirror& open);
   absl::Status Fail(const RouteHandle& route, const MirrorWrite& write, const OpenMirror& open,
