@@ -73,7 +73,7 @@ absl::Status InstanceTable::Recover() {
 }
 
 ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
-                                  const std::map<std::string, EpochsAtEnrolment>& epochs) {
+                                  const std::map<std::string, EpochsAtEnrolment>& epochs, bool writes_by_off) {
   MutexLock lock(&mutex_);
   Row& row = rows_[request.instance_id];
   RemoveFromIndex(request.instance_id, row);
@@ -85,8 +85,10 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, epochs);
   enrolment.lease_ttl = request.lease_ttl;
   enrolment.lease_policy = request.lease_policy;
-  // By its claims it only reads: what it writes from now on is by what it is going to be sent.
-  enrolment.passed_by = row.enrolment.passed_by && request.lease_policy == domain::LeasePolicy::kFailWrites;
+  // By its claims it only reads: what it writes from now on is by what it is going to be sent, which stands
+  // beside everything that is published without waiting for it, unless that is OFF.
+  enrolment.passed_by =
+      row.enrolment.passed_by && request.lease_policy == domain::LeasePolicy::kFailWrites && !writes_by_off;
   // Until it says otherwise.
   enrolment.owes_mirrors = row.enrolment.owes_mirrors;
   const absl::Time now = clock_->Now();
@@ -96,6 +98,7 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
       !is_new && enrolment.service == row.enrolment.service && enrolment.version == row.enrolment.version &&
       enrolment.migrations == row.enrolment.migrations && enrolment.lease_ttl == row.enrolment.lease_ttl &&
       enrolment.lease_policy == row.enrolment.lease_policy &&
+      enrolment.passed_by == row.enrolment.passed_by &&
       enrolment.acknowledged_epochs == row.enrolment.acknowledged_epochs;
   if (!same) {
     row.enrolment = std::move(enrolment);
@@ -260,6 +263,21 @@ void InstanceTable::ExpireLeases() {
     ++row.version;
     row.connected = false;
     row.connection = 0;
+    AddToIndex(id, row);
+  }
+}
+
+void InstanceTable::CountWhoIsBack(const std::string& migration) {
+  MutexLock lock(&mutex_);
+  const auto index = by_migration_.find(migration);
+  if (index == by_migration_.end()) return;
+  for (const std::string& id : std::set<std::string>(index->second.instances)) {
+    Row& row = rows_.at(id);
+    // One that is not connected can be given OFF by an enrolment only.
+    if (!row.connected || !row.enrolment.passed_by) continue;
+    RemoveFromIndex(id, row);
+    row.enrolment.passed_by = false;
+    ++row.version;
     AddToIndex(id, row);
   }
 }

@@ -325,6 +325,48 @@ TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
   EXPECT_EQ(engine_->instances().OldestLiveEpochs(kName).passed_by, std::nullopt);
 }
 
+// Nothing that is published without waiting for it may be kept from standing beside OFF, by which it writes
+// again.
+TEST_F(FleetTest, OneThatWasPassedByAndIsBackAtOffCountsAsAnybody) {
+  Create();
+  EnrolRequest request = RequestOf("a");
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  Tick(absl::Seconds(16));
+  ASSERT_TRUE(engine_->instances().List(kName)[0].passed_by);
+  // A long operation keeps it from acknowledging.
+  request.held = {{kName, 1}};
+  EnrolAs(request);
+  EXPECT_FALSE(engine_->instances().List(kName)[0].passed_by);
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  ASSERT_EQ(Where(), "DUAL_WRITE");
+  Advance();
+  EXPECT_EQ(Where(), "DUAL_WRITE pending");
+  Restart();
+  EXPECT_FALSE(engine_->instances().List(kName)[0].passed_by);
+}
+
+TEST_F(FleetTest, OneThatIsBackCountsAsAnybodyWhenOffIsPublished) {
+  Create();
+  EnrolRequest request = RequestOf("a");
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  Tick(absl::Seconds(16));
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  request.held = {{kName, 1}};
+  EnrolAs(request);
+  ASSERT_TRUE(engine_->instances().List(kName)[0].passed_by)
+      << "what it writes by now stands beside all that may come without it";
+  ASSERT_TRUE(Do(CommandKind::kRollback).ok());
+  ASSERT_EQ(Where(), "OFF");
+  ASSERT_TRUE(Do(CommandKind::kResume).ok());
+  ASSERT_EQ(Where(), "DUAL_WRITE");
+  Advance();
+  EXPECT_EQ(Where(), "DUAL_WRITE pending");
+  Restart();
+  EXPECT_FALSE(engine_->instances().List(kName)[0].passed_by);
+}
+
 TEST_F(FleetTest, OneThatOwesTheOtherSideWritesIsNotPassedBy) {
   Create();
   EnrolRequest request = RequestOf("a");
