@@ -9,6 +9,7 @@
 //   check_ns       the same for each check
 //   idle_cpu_s     of a tick without anything new
 //   limit_s        what a tick may take
+#include <stdio.h>
 #include <time.h>
 
 #include <CLI/CLI.hpp>
@@ -160,6 +161,7 @@ absl::Status MeasureRound(int round, int migrations, Fleet* fleet) {
                "\n",
                round, migrations, absl::ToDoubleSeconds(cpu), absl::ToDoubleSeconds(wall),
                absl::ToDoubleNanoseconds(cpu) / checks, absl::ToDoubleSeconds(idle), kLimitSeconds);
+  fflush(stdout);
   return absl::OkStatus();
 }
 

@@ -3,7 +3,7 @@
 //   growth_load --rounds 20
 //
 // One JSON line a round, curve and size; `ns` is CPU time of the calling thread for each call:
-//   route_by_handle   Client::Route on one of so many migrations, in turn
+//   route_by_handle   Client::Route on one of so many migrations, in turn; with a thousand to a client
 //   remote_route      what the server does for a unary Route among so many migrations, without the network
 //   publish           a drill (a commit, a publish) among so many migrations; the store is in memory
 //   acknowledge       an acknowledgement while a state is pending, of one of so many enrolled instances: the
@@ -76,25 +76,37 @@ const std::string& SomeKey(int64_t i) {
   return keys[static_cast<size_t>(i) % keys.size()];
 }
 
-absl::StatusOr<Prepared> RouteByHandle(int migrations) {
+// A client takes a thousand migrations at most, so that ten thousand are those of ten clients.
+constexpr int kMigrationsPerClient = 1000;
+
+absl::StatusOr<std::shared_ptr<Client>> ClientOf(int first, int migrations) {
   auto plane = std::make_shared<FakeControlPlane>();
   ClientOptions options;
   options.transport = plane;
   options.service = "bench";
   options.seed = kSeed;
-  for (int number = 0; number < migrations; ++number) {
+  for (int number = first; number < first + migrations; ++number) {
     plane->SetStage(ManyName(number), domain::Stage::kCanaryRead, kReadWeight);
     options.migrations.push_back(ManyName(number));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(std::shared_ptr<Client> client, Client::Create(std::move(options)));
   LOCKSTEP_RETURN_IF_ERROR(client->WaitUntilReady(absl::Now() + absl::Minutes(2)));
-  std::vector<MigrationHandle> handles;
-  for (int number = 0; number < migrations; ++number) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle handle, client->Resolve(ManyName(number)));
-    handles.push_back(handle);
+  return client;
+}
+
+absl::StatusOr<Prepared> RouteByHandle(int migrations) {
+  std::vector<std::pair<std::shared_ptr<Client>, MigrationHandle>> handles;
+  for (int first = 0; first < migrations; first += kMigrationsPerClient) {
+    const int count = std::min(kMigrationsPerClient, migrations - first);
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<Client> client, ClientOf(first, count));
+    for (int number = first; number < first + count; ++number) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const MigrationHandle handle, client->Resolve(ManyName(number)));
+      handles.emplace_back(client, handle);
+    }
   }
-  return Prepared{[client, handles](int64_t i) {
-    return client->Route(handles[static_cast<size_t>(i) % handles.size()], SomeKey(i)).status();
+  return Prepared{[handles](int64_t i) {
+    const auto& [client, migration] = handles[static_cast<size_t>(i) % handles.size()];
+    return client->Route(migration, SomeKey(i)).status();
   }};
 }
 
@@ -180,7 +192,8 @@ absl::StatusOr<Prepared> Acknowledge(int instances) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::shared_ptr<Server> server, StartServer(1));
   Prepared prepared;
   prepared.calls = instances;
-  prepared.prepare = [server, instances] { return EnrolForANewMigration(instances, server.get()); };
+  // One more, which never acknowledges: the publish is no part of the price.
+  prepared.prepare = [server, instances] { return EnrolForANewMigration(instances + 1, server.get()); };
   prepared.call = [server](int64_t i) {
     return server->engine->Acknowledge(InstanceOf(i), server->connections[static_cast<size_t>(i)],
                                        {{server->names[0], 2}}, {});
