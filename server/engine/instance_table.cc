@@ -108,12 +108,12 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   row.connection = row.last_connection = next_connection_++;
   row.sent_epochs.clear();
   row.accepted_epochs.clear();
-  for (const auto& [migration, epoch] : published) {
+  for (const auto& [migration, at] : epochs) {
     // A fresh start acts on nothing before it is sent something: there is nothing that it could follow
     // slowly.
     const auto claimed = request.held.find(migration);
     uint64_t& followed = row.followed_epochs[migration];
-    followed = std::max(followed, claimed == request.held.end() ? epoch : claimed->second);
+    followed = std::max(followed, claimed == request.held.end() ? at.published : claimed->second);
     if (claimed == request.held.end()) row.accept_delays.erase(migration);
   }
   row.last_seen = now;

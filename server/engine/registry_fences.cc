@@ -362,6 +362,8 @@ absl::Status Registry::NoteRemoteEnded() {
   LOCKSTEP_RETURN_IF_ERROR(store_->Commit(std::move(batch), std::nullopt).status());
   for (const auto& [name, epoch] : ended) remote_ended_[name] = std::max(remote_ended_[name], epoch);
   return absl::OkStatus();
+}
+
 bool Registry::IsMoving(absl::string_view name) const {
   const absl::StatusOr<EntryPtr> entry = FindEntry(name);
   if (!entry.ok()) return false;
