@@ -101,7 +101,6 @@ bool InstanceStream::MayWait(const v1::WatchRequest& request) const {
   if (handled_session_ == nullptr || many_migrations_) return true;
   switch (request.message_case()) {
     case v1::WatchRequest::kAccept:
-    case v1::WatchRequest::kNack:
     case v1::WatchRequest::kHeartbeat:
     case v1::WatchRequest::MESSAGE_NOT_SET:
       return false;
@@ -109,6 +108,7 @@ bool InstanceStream::MayWait(const v1::WatchRequest& request) const {
       break;
     case v1::WatchRequest::kEnrol:
     case v1::WatchRequest::kLeave:
+    case v1::WatchRequest::kNack:  // is logged
       return true;
   }
   // One that a publish waits for is followed by the publish.
