@@ -273,6 +273,7 @@ void AddServer(const engine::EngineMetrics& metrics, absl::string_view version, 
                "Batches since the start, by what became of them.");
   page->Add(static_cast<double>(metrics.telemetry.batches), {{"outcome", "counted"}});
   page->Add(static_cast<double>(metrics.telemetry.duplicate_batches), {{"outcome", "duplicate"}});
+  page->Add(static_cast<double>(metrics.telemetry.refused_batches), {{"outcome", "refused"}});
   page->Family("lockstep_telemetry_deltas_total", MetricType::Counter,
                "Deltas since the start that are no evidence, by reason.");
   page->Add(static_cast<double>(metrics.telemetry.stale_deltas), {{"reason", "stale"}});

@@ -226,6 +226,36 @@ TEST_F(TelemetryTest, WhatQueuesUpSharesACommitAndIsBounded) {
   EXPECT_EQ(Matches(), 1001u);
 }
 
+// After a commit that took long, the next one waits for those that were there during it: not for ever, when
+// they don't come.
+TEST_F(TelemetryTest, WhoeverIsExpectedAndDoesNotComeHoldsNobodyUp) {
+  Create();
+  store_.BlockCommit(1, store::FaultyStore::Moment::kBeforeApply);
+  Mutex mutex;
+  CondVar changed;
+  int answered = 0;
+  const auto send = [&](uint64_t session) {
+    engine_->telemetry().Report(Batch(1, {DeltaNow(1, 0)}, session),
+                                [&](const absl::StatusOr<TelemetryReceipt>& receipt) {
+                                  EXPECT_TRUE(receipt.ok()) << receipt.status();
+                                  MutexLock lock(&mutex);
+                                  ++answered;
+                                  changed.Signal();
+                                });
+  };
+  send(1);
+  store_.WaitUntilBlocked();
+  for (uint64_t session = 2; session <= 11; ++session) send(session);
+  clock_.Advance(absl::Milliseconds(8));
+  store_.Release();
+  {
+    MutexLock lock(&mutex);
+    while (answered < 11) changed.Wait(&mutex);
+  }
+  EXPECT_TRUE(Report(Batch(1, {DeltaNow(1, 0)}, 12)).ok());
+  EXPECT_EQ(Matches(), 12u);
+}
+
 // Batches of many sessions, larger than what may wait, over a disk that stands still: each is told to come
 // later, and all of them count in the end, once.
 TEST_F(TelemetryTest, AFloodIsBoundedInMemoryAndLosesNothing) {
