@@ -71,7 +71,9 @@ absl::StatusOr<std::unique_ptr<SyncedWriters>> SyncedWriters::Open(const std::st
   rocksdb::Options options;
   options.create_if_missing = true;
   options.error_if_exists = true;
-  options.compression = rocksdb::kNoCompression;  // as the store has it
+  // As the store has them.
+  options.compression = rocksdb::kNoCompression;
+  options.allow_fallocate = false;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status opened = rocksdb::DB::Open(options, directory, &db);
   if (!opened.ok()) return absl::UnavailableError(absl::StrCat("RocksDB: ", opened.ToString()));

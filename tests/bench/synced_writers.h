@@ -14,7 +14,8 @@ namespace lockstep::bench {
 // Thread-compatible.
 class SyncedWriters {
  public:
-  // A database of its own in `directory`, which does not exist yet, with RocksDB's default options.
+  // A database of its own in `directory`, which does not exist yet, with RocksDB's default options but for
+  // compression and preallocated logs, which the store does without too.
   static absl::StatusOr<std::unique_ptr<SyncedWriters>> Open(const std::string& directory);
   virtual ~SyncedWriters() = default;
 
