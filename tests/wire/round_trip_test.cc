@@ -215,8 +215,8 @@ TEST(RoundTripTest, MigrationViewShowsEveryField) {
   wait.set_unblock("they end");
   domain::Migration migration = random.Migration();
   migration.published.stage = domain::Stage::kCutover;  // whence there is a way back
-  const v1::Migration message = ToProto(
-      migration, {.gate = &gate, .gate_time = kNow, .waiting_for = {wait}, .waiting_for_count = 120});
+  const v1::Migration message =
+      ToProto(migration, {.gate = &gate, .gate_time = kNow, .waiting_for = {wait}, .waiting_for_count = 120});
   EXPECT_THAT(UnsetFields(message), ElementsAre("deadline_time")) << "none runs while a state is pending";
 }
 
