@@ -161,6 +161,7 @@ TEST_F(FencesTest, OwedMirrorsAreKnownAfterARestart) {
   Tick(absl::Seconds(20));
   EXPECT_EQ(Where(), "DUAL_WRITE pending");
   request.held = {{kName, 1}};
+  request.version = "2";  // a new build of it
   request.store_epoch = registry().store_epoch();
   EnrolAs(request);
   Tick(absl::Seconds(20));
