@@ -34,6 +34,7 @@ class RepairQueueTest : public ::testing::Test {
   TelemetryRecorder telemetry_{{.migrations = {"m"}}, &clock_};
   std::shared_ptr<RepairQueue> queue_ = std::make_shared<RepairQueue>(4, &executor_, &clock_, &telemetry_, 1);
   std::vector<uint64_t> attempts_;
+  std::vector<uint64_t> lost_;
 };
 
 TEST_F(RepairQueueTest, EverythingOpenHoldsItsEpoch) {
@@ -171,6 +172,7 @@ TEST_F(RepairQueueTest, WhatCannotBeReadIsSetAsideForTheWayBack) {
     Repair repair = Of(bucket, {RepairOutcome::kUnreadable});
     repair.authoritative = authoritative;
     repair.bucket = bucket;
+    repair.on_lost = [this, bucket] { lost_.push_back(bucket); };
     EXPECT_TRUE(queue_->Add(std::move(repair)));
   };
   add(domain::Side::kNew, 5);
@@ -187,11 +189,14 @@ TEST_F(RepairQueueTest, WhatCannotBeReadIsSetAsideForTheWayBack) {
   EXPECT_EQ(std::count(attempts_.begin(), attempts_.end(), 5u), 0);
   EXPECT_EQ(std::count(attempts_.begin(), attempts_.end(), 6u), 0);
   EXPECT_GT(std::count(attempts_.begin(), attempts_.end(), 15u), 0);
-  queue_->TakeUp(0);
+  queue_->TakeUp(0, /*new_below=*/6);
   EXPECT_EQ(queue_->OldestEpoch(0, 1, BucketRange{0, 10}), 5u);
   executor_.RunAll(20);
   EXPECT_GT(std::count(attempts_.begin(), attempts_.end(), 5u), 0);
-  EXPECT_EQ(queue_->outstanding(), 4u);
+  EXPECT_EQ(std::count(attempts_.begin(), attempts_.end(), 6u), 0);
+  EXPECT_EQ(lost_, (std::vector<uint64_t>{6}));
+  EXPECT_EQ(queue_->outstanding(), 3u);
+  EXPECT_EQ(Counted(), (domain::RepairStats{.queued = 4, .done = 0}));
 }
 
 }  // namespace

@@ -93,6 +93,10 @@ internal::Repair MirrorPath::RepairOf(const OpenMirror& open, const MirrorWrite&
   repair.authoritative = write.authoritative;
   repair.backoff_initial = options_.repair_backoff_initial;
   repair.backoff_max = options_.repair_backoff_max;
+  repair.on_lost = [path = shared_from_this(), open, write] {
+    path->LogLost(write);
+    path->Strike(open);
+  };
   repair.attempt = [path = shared_from_this(), open, write, record = std::move(record)] {
     const RepairOutcome outcome = path->AttemptRepair(write, *record);
     if (IsOver(outcome)) path->Strike(open);
@@ -156,14 +160,20 @@ std::optional<RepairOutcome> MirrorPath::EndWithoutAttempt(const RouteHandle& pr
     case RepairNeed::kLost:
       break;
   }
+  LogLost(write);
+  return RepairOutcome::kLost;
+}
+
+void MirrorPath::LogLost(const MirrorWrite& write) const {
+  const absl::StatusOr<RouteHandle> present = client_->Route(migration_, write.routing_key);
+  if (!present.ok()) return;  // it is counted, and the client is closing
   Log(LogLevel::kError,
       "the authority over a record has moved before its mirror was repaired: the two sides differ for good, "
       "unless it is written again or copied",
-      {{"migration", present.migration()},
-       {"key_digest", client_->telemetry().RoutingKeyDigest(present.state().salt_seed, write.routing_key)},
+      {{"migration", present->migration()},
+       {"key_digest", client_->telemetry().RoutingKeyDigest(present->state().salt_seed, write.routing_key)},
        {"epoch", absl::StrCat(write.attribution.epoch)},
        {"written_to", domain::SideName(write.authoritative)}});
-  return RepairOutcome::kLost;
 }
 
 RepairOutcome MirrorPath::AttemptQueued(const MirrorWrite& write, const RecordAccess& record) {

@@ -187,11 +187,27 @@ void RepairQueue::Forget(uint32_t migration_index, uint64_t generation) {
   });
 }
 
-void RepairQueue::TakeUp(uint32_t migration_index) {
+void RepairQueue::TakeUp(uint32_t migration_index, uint32_t new_below) {
   MutexLock lock(&mutex_);
-  if (!repairs_held_.contains(migration_index)) return;
-  for (auto& [at, item] : waiting_) {
-    if (item.repair.attribution.migration_index == migration_index) item.set_aside = false;
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    Item& item = at->second;
+    if (!item.set_aside || item.repair.attribution.migration_index != migration_index) {
+      ++at;
+      continue;
+    }
+    item.set_aside = false;
+    if (item.repair.bucket.has_value() && *item.repair.bucket < new_below) {
+      ++at;
+      continue;
+    }
+    Release(repairs_held_, item.repair.attribution, item.repair.store_epoch);
+    --outstanding_;
+    // It may write to the disk, and is destroyed without the lock.
+    executor_->Submit(absl::ZeroDuration(), [queue = weak_from_this(), repair = std::move(item.repair)] {
+      const std::shared_ptr<RepairQueue> alive = queue.lock();
+      if (alive != nullptr && repair.on_lost != nullptr) repair.on_lost();
+    });
+    at = waiting_.erase(at);
   }
 }
 

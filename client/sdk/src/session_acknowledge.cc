@@ -78,7 +78,8 @@ void Session::SetRepairsAside(const domain::Snapshot& current) {
     const domain::MigrationRouting* const routing = current.Find(name);
     if (routing != nullptr) parts_.repairs->Forget(i, routing->state.generation);
     if (routing == nullptr || !domain::HoldsWrites(routing->state)) {
-      if (set_aside_.erase(name) > 0) parts_.repairs->TakeUp(i);
+      const uint32_t new_below = routing == nullptr ? 0 : routing->state.write_weight;
+      if (set_aside_.erase(name) > 0) parts_.repairs->TakeUp(i, new_below);
       continue;
     }
     const size_t count =

@@ -91,6 +91,7 @@ class MirrorPath : public std::enable_shared_from_this<MirrorPath> {
                             std::shared_ptr<const RecordAccess> record);
   RepairOutcome AttemptQueued(const MirrorWrite& write, const RecordAccess& record);
   RepairOutcome AttemptRepair(const MirrorWrite& write, const RecordAccess& record);
+  void LogLost(const MirrorWrite& write) const;
   // What has become of it, if nothing is left to be attempted.
   std::optional<RepairOutcome> EndWithoutAttempt(const RouteHandle& present, const MirrorWrite& write) const;
   // With what the write is known to have resulted in, or what its authoritative side has now.

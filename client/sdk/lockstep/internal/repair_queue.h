@@ -68,6 +68,8 @@ struct Repair {
   std::function<RepairOutcome()> attempt;
   // Called when a queued mirror turns into a repair. May be null.
   std::function<void()> on_failure;
+  // Called, on the executor, when TakeUp finds that the authority has moved without it. May be null.
+  std::function<void()> on_lost;
   // RecordRepairQueued has been called for it by an earlier process.
   bool counted = false;
 };
@@ -119,8 +121,10 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   // `generation` is in force: what was refused in earlier ones is of no account any more.
   void Forget(uint32_t migration_index, uint64_t generation);
 
-  // The hold is over: what was set aside is attempted again.
-  void TakeUp(uint32_t migration_index);
+  // The hold is over, and new has the authority over buckets below `new_below`: what was set aside there is
+  // attempted again, and the rest is lost. To be called before the state is acknowledged: in the next hold it
+  // could not be told any more.
+  void TakeUp(uint32_t migration_index, uint32_t new_below);
 
   // Everything that is open and may get done, repairs and queued mirrors alike.
   size_t outstanding() const;
