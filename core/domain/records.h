@@ -96,7 +96,7 @@ struct Enrolment {
   absl::Duration lease_ttl = kDefaultLeaseTtl;
   LeasePolicy lease_policy = LeasePolicy::kKeepServing;
   // The lease of a FAIL_WRITES instance ended: it has written nothing by its recorded epochs since, though it
-  // may still read by them. Until its next acknowledgement.
+  // may still read by them. Until it enrols anew.
   bool passed_by = false;
   // As it last said, it has repairs or queued mirror writes: writes that only it can bring to the other side.
   bool owes_mirrors = false;

@@ -85,10 +85,6 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
   enrolment.acknowledged_epochs = RecordsAtEnrolment(request, row.enrolment.acknowledged_epochs, epochs);
   enrolment.lease_ttl = request.lease_ttl;
   enrolment.lease_policy = request.lease_policy;
-  // By its claims it only reads: what it writes from now on is by what it is going to be sent, which stands
-  // beside everything that is published without waiting for it, unless that is OFF.
-  enrolment.passed_by =
-      row.enrolment.passed_by && request.lease_policy == domain::LeasePolicy::kFailWrites && !writes_by_off;
   // Until it says otherwise.
   enrolment.owes_mirrors = row.enrolment.owes_mirrors;
   const absl::Time now = clock_->Now();
@@ -98,8 +94,8 @@ ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
       !is_new && enrolment.service == row.enrolment.service && enrolment.version == row.enrolment.version &&
       enrolment.migrations == row.enrolment.migrations && enrolment.lease_ttl == row.enrolment.lease_ttl &&
       enrolment.lease_policy == row.enrolment.lease_policy &&
-      enrolment.passed_by == row.enrolment.passed_by &&
-      enrolment.acknowledged_epochs == row.enrolment.acknowledged_epochs;
+      enrolment.acknowledged_epochs == row.enrolment.acknowledged_epochs &&
+      enrolment.passed_by == row.enrolment.passed_by;
   if (!same) {
     row.enrolment = std::move(enrolment);
     ++row.version;

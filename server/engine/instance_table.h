@@ -17,9 +17,9 @@
 // a restart of the server every enrolment counts as just renewed. A KEEP_SERVING instance goes on counting
 // when its lease is over. A FAIL_WRITES instance writes nothing any more then: ExpireLeases passes it by, and
 // the publish rule says for which states that is enough (publish_rule.h). Its connection is cut, so that it
-// learns what is published before it writes again; it stays passed by until it acknowledges that, or is
-// given OFF, which not everything may stand beside that is published without waiting for it. One that has
-// said that it owes the other side writes is not passed by.
+// learns what is published before it writes again. With the new enrolment it counts again: it may write by
+// what it is sent then, whenever that arrives within its lease. One that has said that it owes the other side
+// writes is not passed by.
 #pragma once
 
 #include <cstdint>

@@ -302,8 +302,7 @@ TEST_F(FleetTest, WhatTheEndOfALeaseIsEnoughFor) {
   }
 }
 
-// Back, it writes by what it is sent only: what it claims is of its reads, and a rollback need not wait for
-// those.
+// Back, it counts by what it claims, which is bad beside what is published: no reason for a rollback to wait.
 TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
   Create();
   EnrolRequest request = RequestOf("a");

@@ -161,6 +161,33 @@ TEST_F(ReconnectTest, ARollbackDoesNotWaitForWhatIsBadAlready) {
   }
 }
 
+// Passed by for what it wrote before; what it is sent now it may write by, however late that arrives.
+TEST_F(ReconnectTest, WhoWasPassedByCountsAgainFromItsEnrolmentOn) {
+  Create();
+  EnrolRequest request = RequestOf("a");
+  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolAs(request);
+  ASSERT_TRUE(Do(CommandKind::kStart).ok());
+  Advance();
+  ASSERT_EQ(Where(), "DUAL_WRITE pending") << "it may act on OFF";
+  RollBack();
+  ASSERT_EQ(Where(), "OFF");
+  Tick(absl::Seconds(16));
+  ASSERT_TRUE(Find("a").passed_by);
+  request.held = {{kName, 1}};
+  EnrolAs(request);  // and is sent OFF
+  EXPECT_FALSE(Find("a").passed_by);
+  ASSERT_TRUE(Do(CommandKind::kResume).ok());
+  Advance();
+  EXPECT_EQ(Where(), "DUAL_WRITE pending");
+  Tick(absl::Seconds(14));
+  EXPECT_EQ(Where(), "DUAL_WRITE pending");
+  Restart();
+  EXPECT_FALSE(Find("a").passed_by) << "that it counts is durable before it is sent anything";
+  Tick(absl::Seconds(16));
+  EXPECT_EQ(Where(), "SHADOW_READ") << "its lease is over again";
+}
+
 TEST_F(ReconnectTest, TheWayUpWaitsForWhatIsBadAlready) {
   Create();
   Enrol("a");
