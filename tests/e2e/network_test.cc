@@ -179,10 +179,11 @@ TEST_F(NetworkTest, AHalfOpenConnectionIsNoticedAndReplaced) {
 TEST_F(NetworkTest, TheServerNoticesAClientThatIsGone) {
   ASSERT_NO_FATAL_FAILURE(Start("127.0.0.1", {"--keepalive-time=1s", "--keepalive-timeout=1s"}));
   TcpProxy proxy(server_->grpc_port());
-  ApiClient host(proxy.address());  // without keepalive of its own
-  testing::WatchClient instance(&host);
-  ASSERT_TRUE(instance.Enrol("gone-1", {kMigration}));
-  ASSERT_EQ(instance.ReadSnapshot().migrations_size(), 1);
+  ClientOptions options = InstanceOptions("gone-1");
+  options.heartbeat_interval = absl::Minutes(2);
+  options.lease_ttl = absl::Minutes(5);
+  const auto instance = Connect(proxy.address(), std::move(options));
+  ASSERT_NE(instance, nullptr);
   // Silence is nothing to be cut off for, as long as pings are answered.
   const absl::Time silent_since = absl::Now();
   Eventually([&] { return absl::Now() > silent_since + absl::Seconds(4); });

@@ -19,13 +19,13 @@ struct BrokenRule {
 
 // About three times what it takes.
 constexpr BrokenRule kTable[] = {
-    {Broken::kNoFence, 10},          {Broken::kAckBeforeDrain, 10}, {Broken::kClaimsTooMuch, 600},
-    {Broken::kNoVersionGuard, 20},   {Broken::kMirrorLies, 10},     {Broken::kSlowLeaseClock, 20},
-    {Broken::kIgnoresDeadlines, 60}, {Broken::kStorageLies, 50},    {Broken::kJournalLost, 30},
-    {Broken::kSharedId, 10},         {Broken::kEvictsLive, 10},     {Broken::kServerLosesCommits, 50},
-    {Broken::kIgnoresHold, 30},      {Broken::kStaleReplica, 5},    {Broken::kExecutorDropsTasks, 5},
-    {Broken::kVersionsFromClock, 5}, {Broken::kOtherBuckets, 10},   {Broken::kBackfillBeforeFence, 10},
-    {Broken::kAcksLost, 5},          {Broken::kMirrorFirst, 5},     {Broken::kLeaseFromReceipt, 30},
+    {Broken::kNoFence, 10},           {Broken::kAckBeforeDrain, 10}, {Broken::kClaimsTooMuch, 600},
+    {Broken::kNoVersionGuard, 20},    {Broken::kMirrorLies, 10},     {Broken::kSlowLeaseClock, 1500},
+    {Broken::kIgnoresDeadlines, 250}, {Broken::kStorageLies, 50},    {Broken::kJournalLost, 30},
+    {Broken::kSharedId, 10},          {Broken::kEvictsLive, 10},     {Broken::kServerLosesCommits, 50},
+    {Broken::kIgnoresHold, 30},       {Broken::kStaleReplica, 5},    {Broken::kExecutorDropsTasks, 5},
+    {Broken::kVersionsFromClock, 5},  {Broken::kOtherBuckets, 10},   {Broken::kBackfillBeforeFence, 150},
+    {Broken::kAcksLost, 5},           {Broken::kMirrorFirst, 5},     {Broken::kLeaseFromReceipt, 30},
     {Broken::kNoDigestCheck, 5},
 };
 
