@@ -34,7 +34,7 @@ void Life::Begin(std::shared_ptr<StateStorage> storage, uint64_t seed) {
   options.lease_ttl = absl::Seconds(3);
   options.lease_policy = config.policy;
   options.backoff_max = absl::Seconds(2);
-  options.telemetry_interval = absl::Seconds(5);
+  options.telemetry_interval = absl::Seconds(2);
   // The client's executor is this life, which outlives it.
   options.executor = std::shared_ptr<Executor>(std::shared_ptr<Executor>(), this);
   options.own_thread = false;

@@ -307,6 +307,7 @@ void Life::Read(Key key, const ReadToken* after) {
     const ReadExpectation expected = commons_->oracle.Expect(key, with_token ? &options.after : nullptr);
     SetPresentRead(&op);
     ++reads_under_way_;
+    commons_->oracle.OnReadAsked();
     const absl::StatusOr<std::optional<Record>> answer = orders_->Read(key, options);
     --reads_under_way_;
     SetPresentRead(nullptr);

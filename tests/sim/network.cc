@@ -61,6 +61,7 @@ class SimStream final : public Stream {
   void SendAck(uint64_t revision, const HeldEpochs& held,
                const std::vector<domain::SliceCheck>& checks) override {
     if (broken_ == Broken::kAcksLost) return;
+    network_->server().NoteClaim(connection_->process, held);
     network_->SendUp(connection_, [revision, held, checks](engine::InstanceSession& s) {
       return s.OnAck(revision, held, checks);
     });
@@ -103,6 +104,7 @@ std::unique_ptr<Stream> SimTransport::OpenStream(const StreamEnrolment& enrolmen
   StreamEnrolment said = enrolment;
   const bool claims_too_much = broken_ == Broken::kClaimsTooMuch && last_ != nullptr;
   if (claims_too_much) said.held = last_->newest;
+  network_->server().NoteClaim(client_->index(), said.held);
   std::shared_ptr<LateAnswers> late_answers;
   if (broken_ == Broken::kLeaseFromReceipt) {
     late_answers = std::make_shared<LateAnswers>(std::move(handler));
@@ -116,21 +118,45 @@ std::unique_ptr<Stream> SimTransport::OpenStream(const StreamEnrolment& enrolmen
   return std::make_unique<SimStream>(network_, last_, broken_, std::move(late_answers));
 }
 
-void SimTransport::ReportComparisons(const domain::TelemetryBatch&, ReportDone done) {
-  // Its own connection, with answers in any order; what the server counts is not looked at here.
-  network_->After(network_->RandomDelay(), [client = client_, done = std::move(done)] {
-    client->Deliver([done] { done(ReportReply{}); });
+void SimTransport::ReportComparisons(const domain::TelemetryBatch& batch, ReportDone done) {
+  if (network_->Loses()) {
+    // Nobody knows whether it arrived.
+    Report(batch, nullptr);
+    network_->Call(client_->index(), /*up=*/false, [client = client_, done = std::move(done)] {
+      client->Deliver([done] { done(absl::UnavailableError("connection lost")); });
+    });
+    return;
+  }
+  // Repeated on its way, and the repeat may be the first to arrive.
+  if (network_->Loses()) Report(batch, nullptr);
+  if (broken_ == Broken::kCountsTwice) {
+    domain::TelemetryBatch again = batch;
+    again.session ^= 1;
+    Report(again, nullptr);
+  }
+  Report(batch, std::move(done));
+}
+
+void SimTransport::Report(const domain::TelemetryBatch& batch, ReportDone done) {
+  network_->Call(client_->index(), /*up=*/true, [network = network_, client = client_, batch, done] {
+    const absl::StatusOr<ReportReply> reply = network->server().Report(batch);
+    if (done == nullptr) return;
+    network->Call(client->index(), /*up=*/false,
+                  [client, done, reply] { client->Deliver([done, reply] { done(reply); }); });
   });
+}
+
+bool Network::Loses() { return !healed_ && options_.Has(Fault::kBreak) && prng_.Below(15) == 0; }
+
+void Network::Call(int process, bool up, std::function<void()> deliver) {
+  scheduler_->After(RandomDelay(),
+                    [this, process, up, deliver = std::move(deliver)] { Arrive(process, up, deliver); });
 }
 
 absl::Duration Network::RandomDelay() {
   absl::Duration delay = absl::Microseconds(200 + prng_.Below(3000));
   if (options_.Has(Fault::kDelay) && prng_.Below(40) == 0) delay += absl::Milliseconds(prng_.Below(2500));
   return delay;
-}
-
-void Network::After(absl::Duration delay, std::function<void()> run) {
-  scheduler_->After(delay, std::move(run));
 }
 
 void Network::InOrder(const ConnectionPtr& connection, bool up, std::function<void()> deliver) {
@@ -149,7 +175,7 @@ void Network::Arrive(int process, bool up, std::function<void()> deliver) {
       Arrive(process, up, deliver);
     });
   } else if (up && server_paused_) {
-    for_server_.emplace_back(process, std::move(deliver));
+    for_server_.push_back(std::move(deliver));
   } else {
     deliver();
   }
@@ -323,9 +349,8 @@ void Network::SetPartitioned(int process, bool partitioned) {
 void Network::SetServerPaused(bool paused) {
   server_paused_ = paused;
   if (paused) return;
-  for (const auto& [process, deliver] : std::exchange(for_server_, {})) {
-    Arrive(process, /*up=*/true, deliver);
-  }
+  // They have come already, whoever is cut off by now.
+  for (const auto& deliver : std::exchange(for_server_, {})) deliver();
 }
 
 void Network::Forget(const ConnectionPtr& connection) { std::erase(connections_, connection); }

@@ -90,8 +90,10 @@ class Network {
   void HangUp(const ConnectionPtr& connection);
 
   absl::Duration RandomDelay();
-  // An event of nobody's connection.
-  void After(absl::Duration delay, std::function<void()> run);
+  bool Loses();  // a call, with its connection
+  // A call of a process to the server, or an answer to one: of no stream, so in no order.
+  void Call(int process, bool up, std::function<void()> deliver);
+  Server& server() { return *server_; }
   const std::vector<ConnectionPtr>& connections() const { return connections_; }
   void Forget(const ConnectionPtr& connection);
 
@@ -113,7 +115,7 @@ class Network {
   std::vector<ConnectionPtr> connections_;
   std::map<int, std::vector<std::function<void()>>> stalled_;  // by partitioned process
   bool server_paused_ = false;
-  std::vector<std::pair<int, std::function<void()>>> for_server_;  // by process, while it stands still
+  std::vector<std::function<void()>> for_server_;  // what has come while it stands still
 };
 
 // What a simulated process gives its Client.
@@ -127,6 +129,9 @@ class SimTransport final : public Transport {
   void ReportComparisons(const domain::TelemetryBatch& batch, ReportDone done) override;
 
  private:
+  // To the server, and its answer back to `done` if that is not null.
+  void Report(const domain::TelemetryBatch& batch, ReportDone done);
+
   Network* const network_;
   const std::shared_ptr<NetworkClient> client_;
   const Broken broken_;

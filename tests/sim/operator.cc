@@ -14,6 +14,22 @@ using domain::RunState;
 using domain::Side;
 using domain::Stage;
 
+// Left by the gate when it has been there for a little, and, with `check`, when enough comparisons were
+// equal.
+PlanStep AutomaticStep(Stage stage, uint32_t percent, bool check) {
+  PlanStep step;
+  step.stage = stage;
+  step.weight = percent * (domain::kBucketCount / 100);
+  step.min_bake = absl::Seconds(2);
+  if (!check) return step;
+  domain::Check mismatches;
+  mismatches.name = "mismatches";
+  mismatches.metric = domain::Metric::kMismatchRatio;
+  mismatches.budget = 0.7;
+  step.checks = {mismatches};
+  return step;
+}
+
 PlanStep ManualStep(Stage stage, uint32_t percent = 0) {
   PlanStep step;
   step.stage = stage;
@@ -51,6 +67,7 @@ void Operator::Create() {
                            ManualStep(Stage::kCanaryRead, 30), ManualStep(Stage::kCanaryRead, 100),
                            ManualStep(Stage::kCutover, 25),    ManualStep(Stage::kCutover, 100),
                            ManualStep(Stage::kNewOnly),        ManualStep(Stage::kComplete)};
+  if (automatic_) MakeAutomatic(&definition.plan);
   constexpr uint32_t kSlices[] = {10000, 25000, 50000, 100000};
   definition.plan.cutover.slice_weight = kSlices[prng_.Below(4)];
   definition.plan.cutover.max_hold = absl::Seconds(4);
@@ -58,6 +75,19 @@ void Operator::Create() {
   commons_->Trace(absl::StrCat("operator creates: ", created.status().ToString()));
   LOCKSTEP_CHECK(created.ok(), created.status().ToString().c_str());
   commons_->oracle.OnCommand(*created->migration);
+}
+
+// The first read of new waits for the backfill, and the point of no return for the operator.
+void Operator::MakeAutomatic(domain::MigrationPlan* plan) {
+  const bool check = prng_.Below(2) == 0;
+  for (PlanStep& step : plan->steps) {
+    const bool last = step.stage == Stage::kCutover && step.weight == domain::kBucketCount;
+    if (step.stage == Stage::kDualWrite || last || step.stage > Stage::kCutover) continue;
+    step = AutomaticStep(step.stage, step.weight / (domain::kBucketCount / 100), check);
+  }
+  plan->alpha_advance = plan->alpha_rollback = 0.5;
+  plan->telemetry_limits.max_not_comparable = 1;
+  plan->telemetry_limits.max_share_skew = 1e6;
 }
 
 void Operator::Turn() {
@@ -86,6 +116,11 @@ void Operator::Decide(const domain::Migration& migration) {
     // What both sides don't have yet is not to be read from new.
     const bool ready = migration.published.stage != Stage::kDualWrite || Backfilled(migration.published);
     // The point of no return is passed late and seldom.
+    // The gate takes its steps when it has seen enough, and few operators wait for ever.
+    const bool waits = automatic_ && migration.step >= 0 &&
+                       !migration.plan.steps[static_cast<size_t>(migration.step)].manual &&
+                       prng_.Below(20) != 0;
+    if (waits) return;
     if (ready && (!AtLastWayBack(migration) || prng_.Below(4) == 0))
       Command(CommandKind::kAdvance, migration);
     return;

@@ -18,6 +18,7 @@ class Operator {
       : commons_(commons), server_(server), processes_(processes), prng_(std::move(prng)) {
     changes_mind_ = 3 + prng_.Below(25);
     goes_on_ = prng_.Below(3) == 0;
+    automatic_ = prng_.Below(2) == 0;
   }
 
   // Makes the migration. Before any process starts.
@@ -30,6 +31,7 @@ class Operator {
   bool Backfilled(const domain::RoutingState& published) const;
 
  private:
+  void MakeAutomatic(domain::MigrationPlan* plan);
   void Turn();
   void Decide(const domain::Migration& migration);
   void Command(domain::CommandKind kind, const domain::Migration& before, uint32_t weight = 0);
@@ -46,6 +48,7 @@ class Operator {
   Prng prng_;
   bool resting_ = false;
   bool goes_on_ = false;         // past the point of no return
+  bool automatic_ = false;       // leaves to the gate what the gate may do
   uint64_t changes_mind_ = 0;    // instead of going on: of 100 turns
   uint64_t backfill_begun_ = 0;  // generations
   uint64_t backfilled_ = 0;

@@ -51,6 +51,8 @@ constexpr std::pair<Broken, absl::string_view> kBrokenNames[] = {
     {Broken::kMirrorFirst, "mirror-first"},
     {Broken::kLeaseFromReceipt, "lease-from-receipt"},
     {Broken::kNoDigestCheck, "no-digest-check"},
+    {Broken::kCountsTwice, "counts-twice"},
+    {Broken::kGateForgets, "gate-forgets"},
 };
 
 template <typename Table, typename Value>
@@ -99,6 +101,10 @@ void SimStats::Add(const SimStats& other) {
   server_crashes += other.server_crashes;
   pauses += other.pauses;
   evictions += other.evictions;
+  reports += other.reports;
+  repeated_reports += other.repeated_reports;
+  gate_advances += other.gate_advances;
+  gate_others += other.gate_others;
   shutdowns += other.shutdowns;
   server_pauses += other.server_pauses;
   corrupted += other.corrupted;
@@ -111,13 +117,27 @@ void SimStats::Add(const SimStats& other) {
 }
 
 std::string SimStats::ToString() const {
-  return absl::StrCat("events ", events, ", reads ", reads, ", writes ", writes, ", failed ", failed,
-                      ", held ", held, " (", held_expired, " too long), publishes ", publishes, ", slices ",
-                      slices, ", rollbacks ", rollbacks, ", runs that reached CUTOVER ", reached_cutover,
-                      " and NEW_ONLY ", reached_new_only, ", crashes ", crashes, " and ", server_crashes,
-                      " of the server, pauses ", pauses, " and ", server_pauses, " of the server, shutdowns ",
-                      shutdowns, ", messages corrupted ", corrupted, ", evictions ", evictions,
-                      ", records cut by a crash ", cut_keys);
+  return absl::StrCat(
+      "events ", events, ", reads ", reads, ", writes ", writes, ", failed ", failed, ", held ", held, " (",
+      held_expired, " too long), publishes ", publishes, ", slices ", slices, ", rollbacks ", rollbacks,
+      ", runs that reached CUTOVER ", reached_cutover, " and NEW_ONLY ", reached_new_only, ", crashes ",
+      crashes, " and ", server_crashes, " of the server, pauses ", pauses, " and ", server_pauses,
+      " of the server, shutdowns ", shutdowns, ", messages corrupted ", corrupted, ", evictions ", evictions,
+      ", reports ", reports, " and ", repeated_reports, " repeated, steps taken by the gate ", gate_advances,
+      ", other decisions of it ", gate_others, ", records cut by a crash ", cut_keys);
+}
+
+uint64_t HashOf(const SimResult& result) {
+  // FNV-1a: absl::Hash is another one in each process.
+  uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&hash](absl::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    hash *= 0x100000001b3u;
+  };
+  for (const std::string& line : result.trace) add(line);
+  add(result.violation);
+  add(result.stats.ToString());
+  return hash;
 }
 
 SimOptions Shrink(SimOptions options) {

@@ -63,9 +63,11 @@ enum class Broken : uint8_t {
   kMirrorFirst,          // the mirror is written before the authoritative side
   kLeaseFromReceipt,     // an instance counts its lease from when the answer came
   kNoDigestCheck,        // a message that was changed on its way is taken
+  kCountsTwice,          // a repeated report is counted again
+  kGateForgets,          // the gate goes on, and leaves no decision record
 };
 
-inline constexpr std::array<Broken, 22> kAllBroken = {
+inline constexpr std::array<Broken, 24> kAllBroken = {
     Broken::kNoFence,           Broken::kAckBeforeDrain, Broken::kClaimsTooMuch,
     Broken::kNoVersionGuard,    Broken::kMirrorLies,     Broken::kSlowLeaseClock,
     Broken::kIgnoresDeadlines,  Broken::kStorageLies,    Broken::kJournalLost,
@@ -73,7 +75,7 @@ inline constexpr std::array<Broken, 22> kAllBroken = {
     Broken::kIgnoresHold,       Broken::kStaleReplica,   Broken::kExecutorDropsTasks,
     Broken::kVersionsFromClock, Broken::kOtherBuckets,   Broken::kBackfillBeforeFence,
     Broken::kAcksLost,          Broken::kMirrorFirst,    Broken::kLeaseFromReceipt,
-    Broken::kNoDigestCheck};
+    Broken::kNoDigestCheck,     Broken::kCountsTwice,    Broken::kGateForgets};
 
 absl::string_view BrokenName(Broken broken);
 std::optional<Broken> ParseBroken(absl::string_view name);
@@ -99,6 +101,8 @@ struct SimStats {
   uint64_t held = 0;               // writes that were held; of those `held_expired` past their deadline
   uint64_t held_expired = 0;
   uint64_t crashes = 0, server_crashes = 0, pauses = 0, evictions = 0;
+  uint64_t reports = 0, repeated_reports = 0;   // that the server has counted, or found counted before
+  uint64_t gate_advances = 0, gate_others = 0;  // decisions
   uint64_t shutdowns = 0, server_pauses = 0, corrupted = 0;
   uint64_t publishes = 0, slices = 0, rollbacks = 0;
   uint64_t reached_cutover = 0, reached_new_only = 0;
@@ -113,6 +117,9 @@ struct SimResult {
   std::vector<std::string> trace;  // the last events, with SimOptions::trace
   SimStats stats;
 };
+
+// Of the trace and the statistics: the same in every process.
+uint64_t HashOf(const SimResult& result);
 
 // One run; everything in it follows from `options`.
 SimResult Simulate(const SimOptions& options);

@@ -69,6 +69,36 @@ void Oracle::OnCommand(const domain::Migration& after) {
 
 void Oracle::OnUnknownCommand() { granted_ = domain::StateOfStage(Stage::kComplete, domain::kBucketCount); }
 
+void Oracle::OnDecision(const domain::DecisionRecord& record, const domain::MigrationPlan& plan) {
+  if (record.actor != "gate") return;
+  const RoutingState &before = record.before, &after = record.after;
+  // The first hop of an advance may be a hold.
+  const bool rises = record.action == "advance" || after.stage > before.stage ||
+                     after.read_weight > before.read_weight || after.write_weight > before.write_weight;
+  ++(rises ? stats_->gate_advances : stats_->gate_others);
+  const bool passed = record.evidence.has_value() && record.evidence->verdict == domain::Verdict::kAdvance &&
+                      record.evidence->guards.empty();
+  if (rises && !passed) {
+    Violate(absl::StrCat(
+        "the gate goes from ", Describe(before), " to ", Describe(after), " (decision ", record.number,
+        "), but its evidence says: ", record.evidence.has_value() ? record.evidence->sentence : "nothing"));
+  }
+  granted_ = after;
+  if (!rises || record.step < 0 || static_cast<size_t>(record.step) >= plan.steps.size()) return;
+  // The record has the first hop; what is granted is the step.
+  const domain::PlanStep& step = plan.steps[static_cast<size_t>(record.step)];
+  granted_ = domain::StateOfStage(step.stage, step.weight);
+  if (step.stage == Stage::kCutover) granted_->write_weight = step.weight;
+}
+
+void Oracle::CheckTotals(const domain::WindowStats& totals) {
+  uint64_t counted = 0;
+  for (const domain::ArmStats& arm : totals.arms) counted += arm.requests;
+  if (counted <= reads_asked_) return;
+  Violate(
+      absl::StrCat("the server has counted ", counted, " reads, but services were asked for ", reads_asked_));
+}
+
 void Oracle::OnPublished(const RoutingState& now) {
   if (published_.has_value() && published_->epoch == now.epoch) return;
   ++stats_->publishes;
@@ -138,6 +168,14 @@ void Oracle::CheckLeaseOf(const Actor& actor) {
   Violate(absl::StrCat("process ", actor.process, " may write at epoch ", actor.epoch, " until ",
                        absl::FormatDuration(actor.until),
                        ", but its lease is over for the control plane, which has passed it by"));
+}
+
+void Oracle::OnClaim(int process, uint64_t epoch) {
+  for (const auto& [id, actor] : actors_) {
+    if (actor.process != process || actor.epoch >= epoch || actor.until < scheduler_->now()) continue;
+    Violate(absl::StrCat("process ", process, " says that it acts on nothing older than epoch ", epoch,
+                         ", and acts by epoch ", actor.epoch));
+  }
 }
 
 void Oracle::OnBackfillBegins(uint64_t generation) {

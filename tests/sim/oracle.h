@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "core/domain/compatibility.h"
 #include "core/domain/migration.h"
+#include "core/domain/records.h"
 #include "core/domain/routing_state.h"
 #include "lockstep/migrator_types.h"
 #include "tests/sim/options.h"
@@ -80,6 +81,11 @@ class Oracle {
   const domain::RoutingState* StateOf(uint64_t epoch) const;
   // Somebody asked for this, and it was granted.
   void OnCommand(const domain::Migration& after);
+  // What the gate has decided grants what its evidence shows.
+  void OnDecision(const domain::DecisionRecord& record, const domain::MigrationPlan& plan);
+  // The requests and telemetry of services.
+  void OnReadAsked() { ++reads_asked_; }
+  void CheckTotals(const domain::WindowStats& totals);
   // Whether it was granted is not known; it may be found granted after a restart.
   void OnUnknownCommand();
   // The published state, after each step of the server.
@@ -93,6 +99,8 @@ class Oracle {
   // again.
   void OnPassedBy(int process);
   void OnEnrolled(int process) { passed_by_.erase(process); }
+  // It says that it acts on nothing older than `epoch`.
+  void OnClaim(int process, uint64_t epoch);
   // Records are copied from old to new, so that nobody may write by OFF any more.
   void OnBackfillBegins(uint64_t generation);
 
@@ -141,6 +149,7 @@ class Oracle {
   std::map<uint64_t, domain::RoutingState> states_;
   std::optional<domain::RoutingState> published_;
   std::optional<domain::RoutingState> granted_;
+  uint64_t reads_asked_ = 0;
   int64_t next_actor_ = 1;
   std::map<int64_t, Actor> actors_;
   std::set<int> passed_by_;

@@ -1,5 +1,6 @@
 #include "tests/sim/server.h"
 
+#include <future>
 #include <utility>
 #include <variant>
 
@@ -70,6 +71,7 @@ void Server::Start() {
     scheduler_->After(absl::Seconds(1), [this] { Start(); });
     return;
   }
+  passed_by_ = PassedBy();
   trace_("server is up");
   scheduler_->After(kTick, [this, incarnation = incarnation_] {
     if (incarnation == incarnation_) Tick();
@@ -92,12 +94,22 @@ void Server::Tick() {
   });
 }
 
-void Server::LookForPassedBy() {
+std::set<std::string> Server::PassedBy() const {
+  std::set<std::string> passed_by;
   for (const engine::InstanceView& instance : engine_->instances().List(kMigration)) {
-    const auto process = enrolled_.find(instance.instance_id);
-    if (process == enrolled_.end() || !instance.passed_by || instance.connected) continue;
-    oracle_->OnPassedBy(process->second);
+    if (instance.passed_by) passed_by.insert(instance.instance_id);
   }
+  return passed_by;
+}
+
+void Server::LookForPassedBy() {
+  std::set<std::string> passed_by = PassedBy();
+  for (const std::string& id : passed_by) {
+    // One that has enrolled since stays passed by until it acknowledges.
+    const auto process = enrolled_.find(id);
+    if (process != enrolled_.end() && !passed_by_.contains(id)) oracle_->OnPassedBy(process->second);
+  }
+  passed_by_ = std::move(passed_by);
 }
 
 void Server::Look() {
@@ -108,7 +120,40 @@ void Server::Look() {
     return;
   }
   const absl::StatusOr<engine::MigrationView> view = engine_->registry().Get(kMigration);
-  if (view.ok()) oracle_->OnPublished(view->migration->published);
+  if (!view.ok()) return;
+  LookForDecisions(view->migration->plan);
+  oracle_->OnPublished(view->migration->published);
+}
+
+void Server::LookForDecisions(const domain::MigrationPlan& plan) {
+  constexpr size_t kAtOnce = 8;
+  std::vector<domain::DecisionRecord> fresh;  // newest first
+  while (fresh.empty() || fresh.back().number > decisions_seen_ + 1) {
+    const uint64_t before = fresh.empty() ? 0 : fresh.back().number;
+    const size_t limit = fresh.empty() ? 1 : kAtOnce;
+    const auto page = engine_->registry().ListDecisions(kMigration, before, limit);
+    if (!page.ok() || page->empty() || page->front().number <= decisions_seen_) break;
+    fresh.insert(fresh.end(), page->begin(), page->end());
+  }
+  for (auto record = fresh.rbegin(); record != fresh.rend(); ++record) {
+    if (record->number <= decisions_seen_) continue;
+    decisions_seen_ = record->number;
+    if (options_.broken != Broken::kGateForgets) oracle_->OnDecision(*record, plan);
+  }
+}
+
+absl::StatusOr<ReportReply> Server::Report(const domain::TelemetryBatch& batch) {
+  if (!up()) return absl::UnavailableError("connection refused");
+  // The flusher has a thread of its own; while it works, everything else waits.
+  std::promise<absl::StatusOr<engine::TelemetryReceipt>> taken;
+  engine_->telemetry().Report(batch, [&taken](absl::StatusOr<engine::TelemetryReceipt> receipt) {
+    taken.set_value(std::move(receipt));
+  });
+  const absl::StatusOr<engine::TelemetryReceipt> receipt = taken.get_future().get();
+  Look();
+  if (!receipt.ok()) return receipt.status();
+  ++(receipt->duplicate ? stats_->repeated_reports : stats_->reports);
+  return ReportReply{receipt->duplicate, receipt->stale_deltas, std::nullopt};
 }
 
 absl::Status Server::Open(const ConnectionPtr& connection) {
@@ -144,6 +189,11 @@ absl::Status Server::Open(const ConnectionPtr& connection) {
   oracle_->OnEnrolled(connection->process);
   Pump(connection);
   return absl::OkStatus();
+}
+
+void Server::NoteClaim(int process, const HeldEpochs& held) {
+  const auto epoch = held.find(kMigration);
+  if (epoch != held.end()) oracle_->OnClaim(process, epoch->second);
 }
 
 absl::Status Server::Take(const std::function<absl::Status()>& message) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -54,6 +55,10 @@ class Server {
   absl::Status Open(const ConnectionPtr& connection);
   // Runs something that an instance has sent, and looks at what follows from it.
   absl::Status Take(const std::function<absl::Status()>& message);
+  // What a process says on its way here.
+  void NoteClaim(int process, const HeldEpochs& held);
+  // A telemetry batch of an instance.
+  absl::StatusOr<ReportReply> Report(const domain::TelemetryBatch& batch);
 
   // Loses everything that was not durable; comes back after `down_for`.
   void Crash(absl::Duration down_for);
@@ -75,8 +80,10 @@ class Server {
   void Tick();
   void Pump(const ConnectionPtr& connection);
   void PumpAll();
+  std::set<std::string> PassedBy() const;
   // Whom the engine has passed by in this tick.
   void LookForPassedBy();
+  void LookForDecisions(const domain::MigrationPlan& plan);
   void EndDrain(absl::Duration down_for);
   void Send(const ConnectionPtr& connection, engine::InstanceMessage message);
   void Note(const ConnectionPtr& connection, const domain::MigrationRouting& routing);
@@ -94,6 +101,8 @@ class Server {
   std::unique_ptr<CrashingStore> store_;
   std::unique_ptr<engine::Engine> engine_;
   uint64_t incarnation_ = 0;
+  uint64_t decisions_seen_ = 0;
+  std::set<std::string> passed_by_;
   std::map<std::string, int> enrolled_;  // instance id -> process, the newest of each process
   bool healed_ = false;
   bool paused_ = false;

@@ -247,6 +247,7 @@ class World {
     const absl::StatusOr<engine::MigrationView> view = server_->engine().registry().Get(kMigration);
     if (!view.ok()) return;
     const domain::RoutingState& published = view->migration->published;
+    commons_.oracle.CheckTotals(server_->engine().telemetry().LifetimeTotals(kMigration));
     commons_.oracle.CheckStores(commons_.store(domain::Side::kOld), commons_.store(domain::Side::kNew),
                                 published, operator_->Backfilled(published));
   }

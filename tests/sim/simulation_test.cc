@@ -3,11 +3,14 @@
 //
 // LOCKSTEP_SIM_SEEDS and LOCKSTEP_SIM_FIRST_SEED choose other runs; lockstep_sim is for long ones.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -59,6 +62,9 @@ TEST_P(Promises, AreKept) {
   // A simulator that goes nowhere finds nothing.
   EXPECT_GT(stats.reached_cutover, seeds / 4);
   EXPECT_GT(stats.held, seeds);
+  EXPECT_GT(stats.gate_advances, seeds / 4);
+  EXPECT_GT(stats.shutdowns, seeds);
+  EXPECT_GT(stats.corrupted, seeds);
   EXPECT_LT(stats.cut_keys, seeds / 10);
 }
 
@@ -74,14 +80,42 @@ TEST_F(Simulation, WithoutFaultsNothingFails) {
   }
 }
 
+constexpr uint64_t kReplayed = 20;
+constexpr char kPrintHashes[] = "LOCKSTEP_SIM_PRINT_HASHES";
+
 TEST_F(Simulation, ASeedReplaysARunExactly) {
   SimOptions options;
   options.trace = true;
-  for (options.seed = 1; options.seed <= 20; ++options.seed) {
+  for (options.seed = 1; options.seed <= kReplayed; ++options.seed) {
     const SimResult first = Simulate(options);
     const SimResult second = Simulate(options);
     ASSERT_EQ(first.stats.events, second.stats.events) << "seed " << options.seed;
     ASSERT_EQ(first.trace, second.trace) << "seed " << options.seed;
+    // For the other process of the next test.
+    if (std::getenv(kPrintHashes) != nullptr)
+      std::cout << absl::StrCat("hash ", options.seed, " ", absl::Hex(HashOf(first)), "\n");
+  }
+}
+
+// Other addresses, another seed of absl's hash tables: nothing may follow from them.
+TEST_F(Simulation, ASeedReplaysARunExactlyInAnotherProcess) {
+  setenv(kPrintHashes, "1", 1);
+  // /proc/self would be the shell's.
+  const std::string self = absl::StrCat("/proc/", getpid(), "/exe");
+  FILE* const other =
+      popen(absl::StrCat(self, " --gtest_filter=Simulation.ASeedReplaysARunExactly").c_str(), "r");
+  unsetenv(kPrintHashes);
+  ASSERT_NE(other, nullptr);
+  std::string printed;
+  char part[4096];
+  for (size_t n = 0; (n = fread(part, 1, sizeof part, other)) > 0;) printed.append(part, n);
+  ASSERT_EQ(pclose(other), 0) << printed;
+  SimOptions options;
+  options.trace = true;
+  for (options.seed = 1; options.seed <= kReplayed; ++options.seed) {
+    const std::string line =
+        absl::StrCat("hash ", options.seed, " ", absl::Hex(HashOf(Simulate(options))), "\n");
+    EXPECT_TRUE(absl::StrContains(printed, line)) << "not the same there: " << line << printed;
   }
 }
 
