@@ -73,7 +73,7 @@ absl::Status InstanceTable::Recover() {
 }
 
 ConnectionId InstanceTable::Enrol(const EnrolRequest& request,
-                                  const std::map<std::string, EpochsAtEnrolment>& epochs, bool writes_by_off) {
+                                  const std::map<std::string, EpochsAtEnrolment>& epochs) {
   MutexLock lock(&mutex_);
   Row& row = rows_[request.instance_id];
   RemoveFromIndex(request.instance_id, row);
@@ -259,21 +259,6 @@ void InstanceTable::ExpireLeases() {
     ++row.version;
     row.connected = false;
     row.connection = 0;
-    AddToIndex(id, row);
-  }
-}
-
-void InstanceTable::CountWhoIsBack(const std::string& migration) {
-  MutexLock lock(&mutex_);
-  const auto index = by_migration_.find(migration);
-  if (index == by_migration_.end()) return;
-  for (const std::string& id : std::set<std::string>(index->second.instances)) {
-    Row& row = rows_.at(id);
-    // One that is not connected can be given OFF by an enrolment only.
-    if (!row.connected || !row.enrolment.passed_by) continue;
-    RemoveFromIndex(id, row);
-    row.enrolment.passed_by = false;
-    ++row.version;
     AddToIndex(id, row);
   }
 }

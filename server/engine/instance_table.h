@@ -123,11 +123,9 @@ class InstanceTable {
   absl::Status Recover();
 
   // Counts the instance from now on. `epochs` are those of each migration of the request that exists; the
-  // caller holds the registry's lock, so that no publish falls in between. `writes_by_off`: one of them is
-  // OFF, so that whoever was passed by and is back writes by OFF and counts as anybody. Durable only after
+  // caller holds the registry's lock, so that no publish falls in between. Durable only after
   // CommitEnrolment.
-  ConnectionId Enrol(const EnrolRequest& request, const std::map<std::string, EpochsAtEnrolment>& epochs,
-                     bool writes_by_off = false);
+  ConnectionId Enrol(const EnrolRequest& request, const std::map<std::string, EpochsAtEnrolment>& epochs);
   // Makes the enrolment durable; nothing may be sent to the instance before. On an error the instance goes on
   // being counted (which is safe) and the connection has to be given up.
   absl::Status CommitEnrolment(const std::string& instance_id);
@@ -181,9 +179,6 @@ class InstanceTable {
   // Nothing is known any more of what any instance acts on: every record becomes 0, durably, with or before
   // what `batch` says. For the start, before anybody enrols. Errors: those of Store::Commit.
   absl::Status ForgetEpochs(store::WriteBatch batch);
-  // OFF is about to be published, by which those that were passed by and are back will write: they count as
-  // anybody, durably with the publish.
-  void CountWhoIsBack(const std::string& migration);
   // Passes by the FAIL_WRITES instances whose lease is over. For a periodic call.
   void ExpireLeases();
 

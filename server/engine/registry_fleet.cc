@@ -87,7 +87,6 @@ absl::StatusOr<ConnectionId> Registry::Enrol(EnrolRequest request) {
     MutexLock lock(&mutex_);
     LOCKSTEP_RETURN_IF_ERROR(health());
     std::map<std::string, EpochsAtEnrolment> epochs;
-    bool writes_by_off = false;
     for (const std::string& name : request.migrations) {
       const absl::StatusOr<EntryPtr> entry = FindEntry(name);
       if (!entry.ok()) continue;
@@ -103,9 +102,8 @@ absl::StatusOr<ConnectionId> Registry::Enrol(EnrolRequest request) {
       WarnOfDivergence(request, **entry);
       // Nobody has checked the slice that is held unless it said so over a stream. A hold has one epoch.
       epochs[name] = {epoch, domain::HoldsWrites(state) ? epoch - 1 : epoch};
-      writes_by_off = writes_by_off || state.stage == domain::Stage::kOff;
     }
-    connection = instances_->Enrol(request, epochs, writes_by_off);
+    connection = instances_->Enrol(request, epochs);
   }
   const absl::Status durable = instances_->CommitEnrolment(request.instance_id);
   if (durable.ok()) return connection;

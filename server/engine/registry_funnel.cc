@@ -148,7 +148,6 @@ absl::StatusOr<Registry::EntryPtr> Registry::Apply(Change change, bool validate_
   AppendAudit(change.actor, change.action, change.name, change.reason, change.time, &batch);
   requests_.Append(change.request_id, change.method, change.name, &after, change.time, &batch);
   const bool rerouted = before == nullptr || before->published.epoch != after.published.epoch;
-  if (rerouted && after.published.stage == domain::Stage::kOff) instances_->CountWhoIsBack(change.name);
   LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t revision, Commit(change.name, std::move(batch), change.evicted));
 
   if (before == nullptr) instances_->MigrationCreated(change.name, after.published.epoch);

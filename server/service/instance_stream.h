@@ -40,7 +40,7 @@ struct StreamContext {
   const Clock* clock;
   absl::Duration
       max_stream_age;  // older ones are renewed, so that load spreads over servers; +-10 % by instance
-  absl::Duration enrol_timeout;  // a stream says who it is within it, or ends
+  absl::Duration enrol_timeout;           // a stream says who it is within it, or ends
   std::atomic<uint64_t>* states_encoded;  // snapshots and deltas that were turned into bytes
 };
 

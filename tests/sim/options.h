@@ -31,8 +31,8 @@ enum class Fault : uint8_t {
 };
 
 inline constexpr std::array<Fault, 15> kAllFaults = {
-    Fault::kDelay,         Fault::kBreak,      Fault::kPartition,   Fault::kCrash,      Fault::kPause,
-    Fault::kServerRestart, Fault::kServerDisk, Fault::kStoreErrors, Fault::kSickSide,   Fault::kDrift,
+    Fault::kDelay,         Fault::kBreak,      Fault::kPartition,   Fault::kCrash,       Fault::kPause,
+    Fault::kServerRestart, Fault::kServerDisk, Fault::kStoreErrors, Fault::kSickSide,    Fault::kDrift,
     Fault::kMachineCrash,  Fault::kLeave,      Fault::kCorrupt,     Fault::kServerPause, Fault::kRenewal};
 
 absl::string_view FaultName(Fault fault);
