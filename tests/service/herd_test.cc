@@ -199,7 +199,7 @@ TEST_F(InstanceApiTest, EvictionNamesWhatIsRiskedAndNeedsAReason) {
   request.mutable_change()->set_validate_only(true);
   const auto asked = api_.Call(&Stub::EvictInstance, request);
   ASSERT_TRUE(IsOk(asked));
-  EXPECT_EQ(asked->risks_size(), 2) << "its epoch, and that it is connected";
+  EXPECT_EQ(asked->risks_size(), 3) << "its epoch, the plan, and that it is connected";
   EXPECT_EQ(asked->instance().instance_id(), "i-1");
   EXPECT_TRUE(api_.Get("orders")->has_pending_routing());
   request.mutable_change()->set_validate_only(false);
