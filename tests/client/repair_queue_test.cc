@@ -179,6 +179,8 @@ TEST_F(RepairQueueTest, WhatCannotBeReadIsSetAsideForTheWayBack) {
   EXPECT_EQ(queue_->SetAside(0, {0, 10}), 0u) << "it may be read the first time";
   executor_.RunAll(RepairQueue::kUnreadableInARow);
   add(domain::Side::kNew, 6);
+  EXPECT_EQ(queue_->SetAside(0, {6, 10}), 0u) << "this one may not need to read";
+  executor_.RunAll(6);
   add(domain::Side::kNew, 15);
   add(domain::Side::kOld, 7);
   EXPECT_EQ(queue_->SetAside(0, {0, 10}), 2u);

@@ -168,7 +168,7 @@ size_t RepairQueue::SetAside(uint32_t migration_index, BucketRange buckets) {
   if (unreadable == unreadable_.end() || unreadable->second < kUnreadableInARow) return 0;
   size_t count = 0;
   for (auto& [at, item] : waiting_) {
-    if (item.repair.authoritative != domain::Side::kNew) continue;
+    if (item.repair.authoritative != domain::Side::kNew || !item.unreadable) continue;
     if (!IsOf(MarkOf(item.repair), migration_index, buckets)) continue;
     item.set_aside = true;
     ++count;
@@ -247,8 +247,11 @@ void RepairQueue::CountDroppedMirrorLocked(const Repair& mirror) {
 
 void RepairQueue::LearnLocked(const Repair& repair, RepairOutcome outcome) {
   const std::pair<uint32_t, domain::Side> source{repair.attribution.migration_index, repair.authoritative};
-  if (outcome == RepairOutcome::kUnreadable) ++unreadable_[source];
-  if (outcome == RepairOutcome::kDone) unreadable_.erase(source);
+  if (outcome == RepairOutcome::kUnreadable) {
+    ++unreadable_[source];
+  } else {
+    unreadable_.erase(source);
+  }
 }
 
 void RepairQueue::ScheduleLocked() {
@@ -301,6 +304,7 @@ void RepairQueue::RunDue() {
     const absl::Duration delay =
         FullJitter(item.repair.backoff_initial, item.repair.backoff_max, item.attempts, prng_);
     ++item.attempts;
+    item.unreadable = outcome == RepairOutcome::kUnreadable;
     waiting_.emplace(clock_->SinceBoot() + delay, std::move(item));
   } else {
     Release(repairs_held_, item.repair.attribution, item.repair.store_epoch);
