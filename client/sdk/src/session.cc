@@ -184,7 +184,17 @@ void Session::PublishPending(absl::Duration now) {
           {{"revision_before", absl::StrCat(before->revision)},
            {"revision", absl::StrCat(current->revision)}});
     }
-    if (std::exchange(store_epoch_, current->store_epoch) != current->store_epoch) told_.clear();
+    if (std::exchange(store_epoch_, current->store_epoch) != current->store_epoch) {
+      told_.clear();
+      back_since_.clear();
+    }
+    for (const domain::MigrationRouting& routing : current->migrations) {
+      const domain::MigrationRouting* const last = before == nullptr ? nullptr : before->Find(routing.name);
+      if (last == nullptr || before->store_epoch != store_epoch_) continue;
+      const bool is_back =
+          last->state.stage == domain::Stage::kCutover && routing.state.stage < last->state.stage;
+      if (is_back) back_since_[routing.name] = routing.state.epoch;
+    }
     ready_.store(true, std::memory_order_release);
     // Held writes look again, now that they find it.
     parts_.held_writes->ResumeAll();
@@ -234,6 +244,8 @@ HeldEpochs Session::HeldNow() const {
     // What an acknowledgement did not have to wait for is no reason to take it back.
     const auto told = told_.find(name);
     if (open.value_or(0) > 0 && told != told_.end()) open = std::max(*open, told->second);
+    const auto back = back_since_.find(name);
+    if (open.value_or(0) > 0 && back != back_since_.end()) open = std::max(*open, back->second);
     if (!pinned[i].has_value() && !open.has_value()) continue;
     constexpr uint64_t kNone = ~uint64_t{0};
     // Numbers of different stores can't be compared: 0 goes with nothing.

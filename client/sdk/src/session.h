@@ -183,6 +183,9 @@ class Session {
   // What the control plane may go by: the last claim or acknowledgement, on whichever stream; of
   // store_epoch_.
   HeldEpochs told_;
+  // By migration, the epoch that it came back from CUTOVER with. What is still to be repaired since before
+  // holds this one: an older one would be in the way of rollbacks.
+  std::map<std::string, uint64_t> back_since_;
   // Repairs that are set aside, by migration.
   std::map<std::string, size_t> set_aside_;
   // What the state directory holds; nothing: not known, or not what should be there.

@@ -115,8 +115,9 @@ class RepairQueue : public std::enable_shared_from_this<RepairQueue> {
   void ReleaseHold(const Attribution& attribution, uint64_t store_epoch);
 
   // For a held slice on its way to old, which must not wait for new: sets the repairs of these buckets aside
-  // whose authority is new, if new is unreadable and was so when they were attempted last. Until TakeUp they are not attempted, because a late mirror
-  // could undo what the old side has written since, and hold no epoch. Returns how many are.
+  // whose authority is new, if new is unreadable and was so when they were attempted last. Until TakeUp they
+  // are not attempted, because a late mirror could undo what the old side has written since, and hold no
+  // epoch. Returns how many are.
   size_t SetAside(uint32_t migration_index, BucketRange buckets);
   // `generation` is in force: what was refused in earlier ones is of no account any more.
   void Forget(uint32_t migration_index, uint64_t generation);
