@@ -33,7 +33,8 @@ std::unique_ptr<Migrator<int, int>> MakeNumbers(Client* client) {
       .ReadNew(read)
       .WriteOld([](const int&, const int*, const WriteContext&) { return WriteResult<int>(); })
       .MirrorToNew([](const int&, const int*, Version, const WriteContext&) { return absl::OkStatus(); })
-      .Fields([](const int&) { return RecordView(); });
+      .Fields([](const int&) { return RecordView(); })
+      .Options({.journal = JournalMode::kOff});
   return *builder.Build();
 }
 

@@ -162,7 +162,7 @@ TEST_F(EvidenceRetentionTest, RemovalGoesOnAfterFaultsAndRestarts) {
   const size_t all = Rows();
   const uint64_t total = Total();
   KeepFor(absl::Hours(1));
-  store_.FailCommit(2, store::FaultyStore::Moment::kBeforeApply, absl::ResourceExhaustedError("disk full"));
+  store_.FailCommit(3, store::FaultyStore::Moment::kBeforeApply, absl::ResourceExhaustedError("disk full"));
   EXPECT_FALSE(engine_->Tick().ok());  // the first one lets the evidence begin anew
   EXPECT_EQ(Rows(), all);
   EXPECT_EQ(ReasonOf(Explain(clock_.Now() - absl::Hours(2)).status()), "EVIDENCE_EXPIRED");
