@@ -43,10 +43,12 @@ struct BenchMigration {
   domain::RoutingState state;
 };
 
-// A client that has its first snapshot. `executor` may be null: the client's own.
+// A client that has its first snapshot. `executor` may be null: the client's own. `plane`: another one than
+// the client's own, for who publishes later.
 inline std::unique_ptr<Client> MakeClient(const std::vector<BenchMigration>& migrations,
-                                          std::shared_ptr<Executor> executor = nullptr) {
-  auto plane = std::make_shared<FakeControlPlane>();
+                                          std::shared_ptr<Executor> executor = nullptr,
+                                          std::shared_ptr<FakeControlPlane> plane = nullptr) {
+  if (plane == nullptr) plane = std::make_shared<FakeControlPlane>();
   ClientOptions options;
   for (const BenchMigration& migration : migrations) {
     plane->SetState(migration.name, migration.state);

@@ -12,7 +12,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
@@ -119,6 +121,49 @@ void RouteByHandleChained(benchmark::State& state) {
   RunChained(state, [&](size_t i) { return SideOf(client.Route(migration, keys[i])) == domain::Side::kNew; });
 }
 
+// A migration with the most keys that may be pinned: every second call is on one of them.
+void RoutePinned(benchmark::State& state) {
+  static const std::unique_ptr<Client> client = [] {
+    auto pins = std::make_shared<domain::Pins>();
+    for (size_t i = 0; i < kInputs; i += 2) pins->keys.emplace(Keys()[i], domain::Side::kNew);
+    for (uint64_t n = 0; pins->keys.size() < domain::kMaxPinnedKeys; ++n) {
+      pins->keys.emplace(absl::StrCat("pinned-", absl::Dec(n, absl::kZeroPad16), "-"), domain::Side::kOld);
+    }
+    domain::RoutingState routing = domain::StateOfStage(domain::Stage::kCanaryRead, kReadWeight);
+    routing.pins = std::move(pins);
+    return bench::MakeClient({{kMigration, routing}});
+  }();
+  const MigrationHandle migration = *client->Resolve(kMigration);
+  const auto& keys = Keys();
+  Run(state, [&](size_t i) { return SideOf(client->Route(migration, keys[i])); });
+}
+
+// While another epoch is published every millisecond, the session takes it in, and what was before it is
+// given up.
+void RouteInStorm(benchmark::State& state) {
+  auto plane = std::make_shared<FakeControlPlane>();
+  const std::unique_ptr<Client> client = bench::MakeClient(
+      {{kMigration, domain::StateOfStage(domain::Stage::kCanaryRead, kReadWeight)}}, nullptr, plane);
+  const MigrationHandle migration = *client->Resolve(kMigration);
+  const auto& keys = Keys();
+  std::atomic<bool> stop{false};
+  std::thread publisher([&] {
+    absl::Time next = absl::Now();
+    for (uint32_t n = 0; !stop.load(std::memory_order_relaxed); ++n) {
+      plane->SetStage(kMigration, domain::Stage::kCanaryRead, kReadWeight + n % 2);
+      next += absl::Milliseconds(1);
+      absl::SleepFor(next - absl::Now());
+    }
+  });
+  const uint64_t first = client->EpochInForce(migration);
+  const absl::Time began = absl::Now();
+  Run(state, [&](size_t i) { return SideOf(client->Route(migration, keys[i])); });
+  state.counters["epochs_per_s"] = static_cast<double>(client->EpochInForce(migration) - first) /
+                                   absl::ToDoubleSeconds(absl::Now() - began);
+  stop = true;
+  publisher.join();
+}
+
 void RouteNamed(benchmark::State& state, absl::string_view name) {
   const Client& client = SharedClient();
   const auto& keys = Keys();
@@ -142,6 +187,8 @@ BENCHMARK(RouteByHandle)->ThreadRange(1, 2);
 BENCHMARK(Floor)->ThreadRange(1, 2);
 BENCHMARK(RouteByHandleChained);
 BENCHMARK(FloorChained);
+BENCHMARK(RoutePinned);
+BENCHMARK(RouteInStorm);
 BENCHMARK(RouteByName)->ThreadRange(1, 2);
 BENCHMARK(RouteByShortName)->ThreadRange(1, 2);
 BENCHMARK(Decide);

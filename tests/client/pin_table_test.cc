@@ -10,10 +10,10 @@ namespace lockstep::internal {
 namespace {
 
 void Take(const PinTable& table, size_t slot, size_t lane = 0) {
-  table.OfThisThread().cells[PinCell(slot, lane)].Take();
+  table.OfThisThread().Take(PinCell(slot, lane));
 }
 void Release(const PinTable& table, size_t slot, size_t lane = 0) {
-  table.OfThisThread().cells[PinCell(slot, lane)].Release();
+  table.OfThisThread().Release(PinCell(slot, lane));
 }
 uint32_t Holders(const PinTable& table, size_t slot, size_t lane = 0) { return table.Holders(slot)[lane]; }
 
@@ -60,6 +60,33 @@ TEST(PinTableTest, ThreadsThatComeLaterTakeOverTheCountsOfThoseThatEnded) {
     Take(table, 5);
   }).join();
   EXPECT_EQ(Holders(table, 5), 2u);
+}
+
+// More threads than there are slots for: the last ones share one.
+TEST(PinTableTest, ThreadsBeyondTheSlotsShareOne) {
+  constexpr int kThreads = kThreadSlots + 20;
+  constexpr int kEach = 100;
+  PinTable table;
+  std::atomic<int> there{0};
+  std::atomic<bool> go_on{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      Take(table, 6);
+      ++there;
+      while (there != kThreads) std::this_thread::yield();
+      for (int i = 0; i < kEach; ++i) Take(table, 6, 1);
+      while (!go_on) std::this_thread::yield();
+      for (int i = 0; i < kEach; ++i) Release(table, 6, 1);
+      Release(table, 6);
+    });
+  }
+  while (Holders(table, 6, 1) != kThreads * kEach) std::this_thread::yield();
+  EXPECT_EQ(Holders(table, 6), kThreads);
+  go_on = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(Holders(table, 6), 0u);
+  EXPECT_EQ(Holders(table, 6, 1), 0u);
 }
 
 TEST(PinTableTest, OneThreadInManyTables) {

@@ -23,7 +23,7 @@ constexpr BrokenRule kTable[] = {
     {Broken::kNoVersionGuard, 20},    {Broken::kMirrorLies, 10},     {Broken::kSlowLeaseClock, 1500},
     {Broken::kIgnoresDeadlines, 250}, {Broken::kStorageLies, 50},    {Broken::kJournalLost, 40},
     {Broken::kSharedId, 10},          {Broken::kEvictsLive, 10},     {Broken::kServerLosesCommits, 50},
-    {Broken::kIgnoresHold, 30},       {Broken::kStaleReplica, 5},    {Broken::kExecutorDropsTasks, 5},
+    {Broken::kIgnoresHold, 100},      {Broken::kStaleReplica, 5},    {Broken::kExecutorDropsTasks, 5},
     {Broken::kVersionsFromClock, 5},  {Broken::kOtherBuckets, 10},   {Broken::kBackfillBeforeFence, 150},
     {Broken::kAcksLost, 5},           {Broken::kMirrorFirst, 5},     {Broken::kLeaseFromReceipt, 30},
     {Broken::kNoDigestCheck, 5},      {Broken::kCountsTwice, 5},     {Broken::kGateForgets, 20},

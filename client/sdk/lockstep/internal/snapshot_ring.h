@@ -77,7 +77,7 @@ class SnapshotPin {
   const SnapshotSlot* slot() const { return slot_; }
   void Release() {
     if (slot_ == nullptr) return;
-    slot_->pins->OfThisThread().cells[cell_].Release();
+    slot_->pins->OfThisThread().Release(cell_);
     slot_ = nullptr;
   }
 
@@ -105,11 +105,11 @@ class SnapshotRing {
     const SnapshotSlot* slot = current_.load(std::memory_order_acquire);
     while (ABSL_PREDICT_TRUE(slot != nullptr)) {
       const size_t cell = PinCell(slot->index, lane);
-      counts.cells[cell].Take();
+      counts.Take(cell);
       LightFence(fences_);  // pairs with the one after the writer's store
       const SnapshotSlot* const now = current_.load(std::memory_order_acquire);
       if (ABSL_PREDICT_TRUE(now == slot)) return SnapshotPin(slot, cell);
-      counts.cells[cell].Release();
+      counts.Release(cell);
       slot = now;
     }
     return SnapshotPin();
