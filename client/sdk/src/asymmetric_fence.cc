@@ -21,7 +21,7 @@ FenceKind BestFenceKind() {
 }
 
 void HeavyFence(FenceKind kind) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  FullFence();
   if (kind == FenceKind::kSymmetric) return;
   LOCKSTEP_CHECK(Membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED),
                  "membarrier(2) was granted at the start and is refused now");
