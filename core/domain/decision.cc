@@ -28,19 +28,22 @@ DecisionRule RuleOf(const RoutingState& state) {
   return rule;
 }
 
-Pinned FindPin(const Pins& pins, absl::string_view key, const Attributes* attributes) {
+Pinned FindPin(const DecisionRule& rule, absl::string_view key, uint64_t hash, const Attributes* attributes) {
+  const Pins& pins = *rule.pins;
   if (!pins.keys.empty()) {
-    const auto pinned = pins.keys.find(key);
+    const bool same_hash = pins.keys.hash_function().salt_seed == rule.salt_seed;
+    const auto pinned = same_hash ? pins.keys.find(key, hash) : pins.keys.find(key);
     if (pinned != pins.keys.end()) {
       return pinned->second == Side::kNew ? Pinned::kNewByKey : Pinned::kOldByKey;
     }
   }
   if (attributes == nullptr) return Pinned::kNo;
-  for (const AttributeRule& rule : pins.rules) {
-    const auto attribute = attributes->find(rule.attribute);
+  for (const AttributeRule& by_attribute : pins.rules) {
+    const auto attribute = attributes->find(by_attribute.attribute);
     if (attribute == attributes->end()) continue;
-    if (std::find(rule.values.begin(), rule.values.end(), attribute->second) != rule.values.end()) {
-      return rule.side == Side::kNew ? Pinned::kNewByRule : Pinned::kOldByRule;
+    const std::vector<std::string>& values = by_attribute.values;
+    if (std::find(values.begin(), values.end(), attribute->second) != values.end()) {
+      return by_attribute.side == Side::kNew ? Pinned::kNewByRule : Pinned::kOldByRule;
     }
   }
   return Pinned::kNo;

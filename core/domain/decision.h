@@ -68,12 +68,13 @@ struct KeyFacts {
   Pinned pinned;
 };
 
-// Neither allocates nor fails; `attributes` may be null.
-Pinned FindPin(const Pins& pins, absl::string_view key, const Attributes* attributes);
+// `rule.pins` is set, and `hash` is the key's. Neither allocates nor fails; `attributes` may be null.
+Pinned FindPin(const DecisionRule& rule, absl::string_view key, uint64_t hash, const Attributes* attributes);
 
 inline KeyFacts LookUp(const DecisionRule& rule, absl::string_view key, const Attributes* attributes) {
-  return {KeyHash(rule.salt_seed, key),
-          ABSL_PREDICT_FALSE(rule.pins != nullptr) ? FindPin(*rule.pins, key, attributes) : Pinned::kNo};
+  const uint64_t hash = KeyHash(rule.salt_seed, key);
+  return {hash,
+          ABSL_PREDICT_FALSE(rule.pins != nullptr) ? FindPin(rule, key, hash, attributes) : Pinned::kNo};
 }
 
 // In the header, so that callers on a request's path pay for the parts that they use. Sampling of comparisons

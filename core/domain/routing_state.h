@@ -31,19 +31,24 @@ struct AttributeRule {
   bool operator==(const AttributeRule&) const = default;
 };
 
-// XXH3-64, unseeded. Operators choose the keys, not their users.
+// KeyHash. With the salt seed of the routing state, a look-up needs no other hash than the decision's.
 struct PinnedKeyHash {
   using is_transparent = void;
-  size_t operator()(absl::string_view key) const { return KeyHash(0, key); }
+  uint64_t salt_seed = 0;
+  size_t operator()(absl::string_view key) const { return KeyHash(salt_seed, key); }
 };
 
 // Exceptions that come before buckets, for reads only: a pin never moves a key's write authority. A key pin
 // beats an attribute rule; among rules the first that matches wins. Pins take effect from CANARY_READ on.
 struct Pins {
-  // A look-up costs little more than the hash: for most keys that aren't in it the table answers from one
-  // line of its control bytes.
+  // For most keys that aren't in it the table answers from one line of its control bytes.
   absl::flat_hash_map<std::string, Side, PinnedKeyHash, std::equal_to<>> keys;
   std::vector<AttributeRule> rules;
+
+  Pins() = default;
+  // Of a state with this seed; any other is right as well, and slower.
+  explicit Pins(uint64_t salt_seed) : keys(0, PinnedKeyHash{salt_seed}) {}
+
   bool empty() const { return keys.empty() && rules.empty(); }
   bool operator==(const Pins&) const = default;
 };

@@ -69,8 +69,9 @@ v1::Pins ToProto(const domain::Pins& pins) {
   return out;
 }
 
-domain::Pins ReadPins(const v1::Pins& pins, const FieldPath& path, Violations& violations) {
-  domain::Pins out;
+domain::Pins ReadPins(const v1::Pins& pins, const FieldPath& path, Violations& violations,
+                      uint64_t salt_seed) {
+  domain::Pins out(salt_seed);
   out.keys.reserve(pins.old_keys_size() + pins.new_keys_size());
   ReadKeys(pins.old_keys(), domain::Side::kOld, path, "old_keys", out, violations);
   ReadKeys(pins.new_keys(), domain::Side::kNew, path, "new_keys", out, violations);
@@ -123,7 +124,7 @@ domain::RoutingState ReadRoutingState(const v1::RoutingState& state, const Field
   out.generation = state.generation();
   out.comparison_weight = state.comparison_weight();
   out.salt_seed = state.salt_seed();
-  domain::Pins pins = ReadPins(state.pins(), path / "pins", violations);
+  domain::Pins pins = ReadPins(state.pins(), path / "pins", violations, out.salt_seed);
   if (!pins.empty()) out.pins = std::make_shared<const domain::Pins>(std::move(pins));
   return out;
 }

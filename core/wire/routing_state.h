@@ -14,7 +14,9 @@ inline constexpr size_t kMaxPinsBytes = 1 << 20;
 // Keys are sorted, so that equal pins are equal bytes.
 v1::Pins ToProto(const domain::Pins& pins);
 // Violations: a key that is listed twice, an unknown side.
-domain::Pins ReadPins(const v1::Pins& pins, const FieldPath& path, Violations& violations);
+// `salt_seed`: of the state that they belong to; 0 where it is not known yet.
+domain::Pins ReadPins(const v1::Pins& pins, const FieldPath& path, Violations& violations,
+                      uint64_t salt_seed = 0);
 // The API's limits on what a person sends.
 void CheckPins(const v1::Pins& pins, const FieldPath& path, Violations& violations);
 

@@ -67,7 +67,10 @@ def decision_figures():
     return figures + [
         Figure("route_by_handle_chained", "ns", ("RouteByHandleChained", "ns"), ("FloorChained", "ns")),
         Figure("floor_chained", "ns", ("FloorChained", "ns")),
-        Figure("route_pinned_100000", "ns", ("RoutePinned", "ns"), ("RouteByHandle/threads:1", "ns"), "<= 2"),
+        Figure("route_pinned_100000", "ns", ("RoutePinned/none_of_the_calls", "ns"), ("RouteByHandle/threads:1", "ns"),
+               "<= 2"),
+        Figure("route_pinned_100000_half_of_calls", "ns", ("RoutePinned/half_of_the_calls", "ns"),
+               ("RouteByHandle/threads:1", "ns")),
         Figure("route_in_storm", "ns", ("RouteInStorm", "ns"), ("RouteByHandle/threads:1", "ns"), "<= 1.3"),
         Figure("route_in_storm_published", "epochs/s", ("RouteInStorm", "epochs_per_s")),
         Figure("decide", "ns", ("Decide", "ns"), one),

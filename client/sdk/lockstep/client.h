@@ -37,6 +37,7 @@
 #include "core/domain/snapshot.h"
 #include "lockstep/executor.h"
 #include "lockstep/internal/fork_generation.h"
+#include "lockstep/internal/lease_standing.h"
 #include "lockstep/internal/snapshot_ring.h"
 #include "lockstep/state_storage.h"
 #include "lockstep/telemetry.h"
@@ -131,7 +132,7 @@ class RouteHandle {
 
   // Worked out at each call, from what was looked up when the handle was made.
   domain::Decision decision() const {
-    return ABSL_PREDICT_FALSE(stale_) ? FromAuthority() : domain::DecideBy(migration_->rule, facts_);
+    return ABSL_PREDICT_FALSE(stale()) ? FromAuthority() : domain::DecideBy(migration_->rule, facts_);
   }
   uint64_t epoch() const { return migration_->rule.epoch; }
   uint64_t generation() const { return state().generation; }
@@ -144,9 +145,9 @@ class RouteHandle {
   // Which history of the control plane's data the epoch is a number of.
   uint64_t store_epoch() const { return pin_.slot()->snapshot.store_epoch; }
   // The lease had run out when this was decided.
-  bool stale() const { return stale_; }
+  bool stale() const { return standing_.stale(); }
   // Numbers the unbroken spans of the lease; see Client::CheckMayWrite.
-  uint32_t lease_term() const { return lease_term_; }
+  uint32_t lease_term() const { return standing_.term(); }
   // For TelemetryRecorder.
   Attribution attribution() const { return {migration_->index, generation(), epoch(), contract().revision}; }
   // The same: the routing key, or a name that the service prefers (see Subject). Refers to `name`.
@@ -159,8 +160,8 @@ class RouteHandle {
 
  public:
   RouteHandle(MadeByClient, internal::SnapshotPin pin, const internal::RoutedMigration& migration,
-              const domain::KeyFacts& facts, uint32_t lease_term, bool stale)
-      : pin_(std::move(pin)), migration_(&migration), facts_(facts), lease_term_(lease_term), stale_(stale) {}
+              const domain::KeyFacts& facts, internal::LeaseStanding standing)
+      : pin_(std::move(pin)), migration_(&migration), facts_(facts), standing_(standing) {}
 
  private:
   // What a stale client does instead.
@@ -169,8 +170,7 @@ class RouteHandle {
   internal::SnapshotPin pin_;
   const internal::RoutedMigration* migration_;
   domain::KeyFacts facts_;
-  uint32_t lease_term_;
-  bool stale_;
+  internal::LeaseStanding standing_;
 };
 
 struct ClientStats {
@@ -310,8 +310,7 @@ class Client {
 
   // What Route reads, of parts_.
   const internal::SnapshotRing* const ring_;
-  const std::atomic<uint32_t>* const lease_term_;
-  const std::atomic<bool>* const stale_;
+  const std::atomic<internal::LeaseStanding>* const standing_;
   const uint32_t fork_generation_;
 
   std::unique_ptr<Parts> parts_;
@@ -327,14 +326,13 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::StatusOr<RouteHandle> Client::Route(
   }
   // Before the pin: a snapshot that came with a new term of the lease is never taken for one of the term
   // before.
-  const uint32_t lease_term = lease_term_->load(std::memory_order_acquire);
+  const internal::LeaseStanding standing = standing_->load(std::memory_order_acquire);
   internal::SnapshotPin pin = ring_->PinCurrent(migration.index());
   if (ABSL_PREDICT_FALSE(pin.slot() == nullptr)) return WhyNoRoute(std::move(pin), migration);
   const internal::RoutedMigration& routed = pin.slot()->Of(migration.index());
   if (ABSL_PREDICT_FALSE(routed.routing == nullptr)) return WhyNoRoute(std::move(pin), migration);
   return absl::StatusOr<RouteHandle>(absl::in_place, RouteHandle::MadeByClient(), std::move(pin), routed,
-                                     domain::LookUp(routed.rule, key, attributes), lease_term,
-                                     stale_->load(std::memory_order_relaxed));
+                                     domain::LookUp(routed.rule, key, attributes), standing);
 }
 
 inline absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::string_view key,

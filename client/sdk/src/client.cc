@@ -41,7 +41,6 @@ absl::Status Forked() {
 }
 
 struct NameHash {
-  using is_transparent = void;
   size_t operator()(absl::string_view name) const { return domain::KeyHash(0, name); }
 };
 
@@ -67,9 +66,10 @@ struct Client::Parts {
     }
     repairs = std::make_shared<internal::RepairQueue>(options.max_outstanding_repairs, options.executor.get(),
                                                       options.clock, &telemetry, prng.Next());
+    for (const std::string& name : migrations) short_names.push_back(domain::ShortMigrationName(name));
     for (uint32_t i = 0; i < migrations.size(); ++i) {
       indexes.emplace(migrations[i], i);
-      indexes.emplace(domain::ShortMigrationName(migrations[i]), i);
+      indexes.emplace(short_names[i], i);
     }
     held_writes = std::make_shared<internal::HeldWrites>(options.executor.get(), options.clock);
     slice_checker =
@@ -128,8 +128,9 @@ struct Client::Parts {
   const uint32_t fork_generation = internal::ForkGeneration();
   ClientOptions options;
   const std::vector<std::string> migrations;  // sorted
+  std::vector<std::string> short_names;       // of these
   // By full and by short name.
-  absl::flat_hash_map<std::string, uint32_t, NameHash, std::equal_to<>> indexes;
+  absl::flat_hash_map<absl::string_view, uint32_t, NameHash> indexes;
   internal::SnapshotRing ring;
   TelemetryRecorder telemetry;
   std::shared_ptr<ThreadPoolExecutor> own_executor;  // null: the service's
@@ -152,8 +153,7 @@ struct Client::Parts {
 
 Client::Client(std::unique_ptr<Parts> parts)
     : ring_(&parts->ring),
-      lease_term_(&parts->session->lease().term_cell()),
-      stale_(&parts->session->stale_cell()),
+      standing_(&parts->session->standing()),
       fork_generation_(parts->fork_generation),
       parts_(std::move(parts)) {}
 

@@ -45,8 +45,8 @@ void WritePins(const domain::Pins& pins, ByteWriter& out) {
   }
 }
 
-domain::Pins ReadPins(ByteReader& reader) {
-  domain::Pins pins;
+domain::Pins ReadPins(ByteReader& reader, uint64_t salt_seed) {
+  domain::Pins pins(salt_seed);
   for (uint32_t n = reader.U32(); n > 0 && !reader.failed(); --n) {
     std::string key = reader.Text();
     pins.keys.emplace(std::move(key), ReadEnum(reader, domain::Side::kNew));
@@ -83,7 +83,7 @@ domain::RoutingState ReadState(ByteReader& reader) {
   state.generation = reader.U64();
   state.comparison_weight = reader.U32();
   state.salt_seed = reader.U64();
-  if (reader.U8() != 0) state.pins = std::make_shared<const domain::Pins>(ReadPins(reader));
+  if (reader.U8() != 0) state.pins = std::make_shared<const domain::Pins>(ReadPins(reader, state.salt_seed));
   return state;
 }
 

@@ -49,8 +49,6 @@ class Lease {
   // 0 until the lease is won for the first time. Higher for each time that it was won after a FAIL_WRITES
   // instance had lost it.
   uint32_t term() const { return term_.load(std::memory_order_acquire); }
-  // What `term` reads, for readers on a request's path.
-  const std::atomic<uint32_t>& term_cell() const { return term_; }
 
  private:
   void RenewFrom(absl::Duration sent);

@@ -1,36 +1,48 @@
 #include "lockstep/internal/pin_table.h"
 
-#include <memory>
-
 namespace lockstep::internal {
 
 PinTable::~PinTable() {
   for (const std::atomic<PinCounts*>& counts : counts_) delete counts.load(std::memory_order_acquire);
 }
 
-PinCounts& PinTable::Make(uint32_t thread) const {
-  auto made = std::make_unique<PinCounts>(thread == kSharedThreadSlot);
-  PinCounts* there = nullptr;
-  // Another thread may be first at the shared one.
-  if (counts_[thread].compare_exchange_strong(there, made.get(), std::memory_order_acq_rel))
-    there = made.release();
-  return *there;
+PinCounts* PinTable::MakeForThisThread() const {
+  const uint32_t thread = ThreadSlot();
+  if (thread == kSharedThreadSlot) return nullptr;
+  auto* const made = new PinCounts();
+  counts_[thread + 1].store(made, std::memory_order_release);
+  return made;
+}
+
+void PinTable::TakeSlowly(size_t cell) const {
+  if (PinCounts* const mine = MakeForThisThread())
+    return Raise(mine->cells[cell].taken, std::memory_order_relaxed);
+  shared_.cells[cell].taken.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PinTable::ReleaseSlowly(size_t cell) const {
+  if (PinCounts* const mine = MakeForThisThread()) {
+    return Raise(mine->cells[cell].released, std::memory_order_release);
+  }
+  shared_.cells[cell].released.fetch_add(1, std::memory_order_release);
 }
 
 std::array<uint32_t, kPinLanes> PinTable::Holders(size_t slot) const {
   std::array<uint32_t, kPinLanes> holders{};
   const auto add = [&](auto&& count_of) {
-    for (const std::atomic<PinCounts*>& counts : counts_) {
-      const PinCounts* const of_thread = counts.load(std::memory_order_acquire);
-      if (of_thread == nullptr) continue;
+    const auto add_of = [&](const PinCounts& counts) {
       for (size_t lane = 0; lane < kPinLanes; ++lane)
-        holders[lane] += count_of(*of_thread, PinCell(slot, lane));
+        holders[lane] += count_of(counts.cells[PinCell(slot, lane)]);
+    };
+    for (const std::atomic<PinCounts*>& counts : counts_) {
+      if (const PinCounts* const of_thread = counts.load(std::memory_order_acquire)) add_of(*of_thread);
     }
+    add_of(shared_);
   };
   // Releases first: each that is counted brings its taking with it, so that the difference never says fewer
   // than there are.
-  add([](const PinCounts& counts, size_t cell) { return -counts.released(cell); });
-  add([](const PinCounts& counts, size_t cell) { return counts.taken(cell); });
+  add([](const PinCounts::Cell& cell) { return -cell.released.load(std::memory_order_acquire); });
+  add([](const PinCounts::Cell& cell) { return cell.taken.load(std::memory_order_acquire); });
   return holders;
 }
 

@@ -37,7 +37,7 @@ Session::Session(SessionOptions options, SessionParts parts, uint64_t seed, cons
   store_epoch_ = snapshot.store_epoch;
   told_ = restored.held;
   ring_->TryPublish(snapshot, parts_.clock->SinceBoot());
-  stale_.store(true, std::memory_order_relaxed);
+  standing_.store({lease_.term(), /*stale=*/true}, std::memory_order_relaxed);
   ready_.store(true, std::memory_order_release);
   MutexLock lock(&stats_mutex_);
   stats_.snapshot_revision = ring_->current()->revision;
@@ -204,6 +204,7 @@ void Session::PublishPending(absl::Duration now) {
   if (!accepted.has_value() || stream_ == nullptr) return;
   // Before the accept: what is routed from now on, is routed by it.
   lease_.Won(now);
+  standing_.store({lease_.term(), stale()}, std::memory_order_release);
   connect_attempts_ = 0;
   accepted_on_stream_ = true;
   retiring_.reset();
@@ -302,10 +303,10 @@ void Session::KeepLease(int heartbeats_answered, absl::Duration now) {
 
 void Session::UpdateStale(absl::Duration now) {
   const bool stale = ready() && lease_.Over(now);
-  if (stale == stale_.load(std::memory_order_relaxed)) return;
+  if (stale == this->stale()) return;
   Log(LogLevel::kWarning, stale ? "lease expired: reads go to the authoritative side and comparisons stop"
                                 : "lease won: routing by the snapshot again");
-  stale_.store(stale, std::memory_order_relaxed);
+  standing_.store({lease_.term(), stale}, std::memory_order_release);
 }
 
 void Session::Report(absl::Duration now) {

@@ -27,6 +27,7 @@
 #include "core/domain/snapshot.h"
 #include "lockstep/client.h"
 #include "lockstep/internal/held_writes.h"
+#include "lockstep/internal/lease_standing.h"
 #include "lockstep/internal/repair_queue.h"
 #include "lockstep/internal/slice_checker.h"
 #include "lockstep/internal/snapshot_ring.h"
@@ -88,9 +89,9 @@ class Session {
   bool closed() const { return closing_.load(std::memory_order_acquire); }
 
   bool ready() const { return ready_.load(std::memory_order_acquire); }
-  bool stale() const { return stale_.load(std::memory_order_relaxed); }
-  // What `stale` reads, for readers on a request's path.
-  const std::atomic<bool>& stale_cell() const { return stale_; }
+  bool stale() const { return standing_.load(std::memory_order_relaxed).stale(); }
+  // That, and the lease's term, for readers on a request's path.
+  const std::atomic<LeaseStanding>& standing() const { return standing_; }
   // A snapshot has come from the control plane.
   bool heard() const { return heard_.load(std::memory_order_acquire); }
   const Lease& lease() const { return lease_; }
@@ -153,7 +154,7 @@ class Session {
   std::atomic<bool> enrolment_kept_{false};
   std::atomic<uint64_t> rounds_{0};
   std::atomic<bool> ready_{false};
-  std::atomic<bool> stale_{false};
+  std::atomic<LeaseStanding> standing_{};
   std::atomic<bool> heard_{false};
   Lease lease_;
 

@@ -14,6 +14,7 @@ SnapshotRing::SnapshotRing(std::vector<std::string> migrations, FenceKind fences
   for (size_t i = 0; i < kSlots; ++i) {
     (*slots_)[i].pins = &pins_;
     (*slots_)[i].index = i;
+    (*slots_)[i].first_cell = PinCell(i, 0);
     (*slots_)[i].by_index = std::make_unique<RoutedMigration[]>(migrations_.size());
     (*slots_)[i].migrations = migrations_.size();
   }

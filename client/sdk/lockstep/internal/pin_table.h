@@ -24,35 +24,13 @@ inline constexpr size_t kPinLanes = 8;
 // The cell of a lane of a slot.
 constexpr size_t PinCell(size_t slot, size_t lane) { return slot * kPinLanes + lane; }
 
-// One thread's, or those of all that share kSharedThreadSlot. Counts wrap around; only differences matter.
-class alignas(64) PinCounts {
- public:
-  explicit PinCounts(bool shared) : shared_(shared) {}
-
-  void Take(size_t cell) { Raise(cells_[cell].taken, std::memory_order_relaxed); }
-  // Release: who reads this count may overwrite what the holder has read.
-  void Release(size_t cell) { Raise(cells_[cell].released, std::memory_order_release); }
-
-  uint32_t taken(size_t cell) const { return cells_[cell].taken.load(std::memory_order_acquire); }
-  uint32_t released(size_t cell) const { return cells_[cell].released.load(std::memory_order_acquire); }
-
- private:
+// Counts wrap around; only differences matter.
+struct alignas(64) PinCounts {
   struct Cell {
     std::atomic<uint32_t> taken{0};
     std::atomic<uint32_t> released{0};
   };
-
-  // No read-modify-write where nobody else writes.
-  void Raise(std::atomic<uint32_t>& count, std::memory_order order) {
-    if (ABSL_PREDICT_FALSE(shared_)) {
-      count.fetch_add(1, order);
-    } else {
-      count.store(count.load(std::memory_order_relaxed) + 1, order);
-    }
-  }
-
-  std::array<Cell, kPinSlots * kPinLanes> cells_;  // a cache line for each slot
-  const bool shared_;
+  std::array<Cell, kPinSlots * kPinLanes> cells;  // a cache line for each slot
 };
 
 // Thread-safe.
@@ -63,10 +41,20 @@ class PinTable {
   PinTable(const PinTable&) = delete;
   PinTable& operator=(const PinTable&) = delete;
 
-  PinCounts& OfThisThread() const {
-    const uint32_t thread = ThreadSlot();
-    PinCounts* const counts = counts_[thread].load(std::memory_order_acquire);
-    return ABSL_PREDICT_TRUE(counts != nullptr) ? *counts : Make(thread);
+  void Take(size_t cell) const {
+    if (PinCounts* const mine = OfThisThread(); ABSL_PREDICT_TRUE(mine != nullptr)) {
+      Raise(mine->cells[cell].taken, std::memory_order_relaxed);
+    } else {
+      TakeSlowly(cell);
+    }
+  }
+  // Release: who reads this count may overwrite what the holder has read.
+  void Release(size_t cell) const {
+    if (PinCounts* const mine = OfThisThread(); ABSL_PREDICT_TRUE(mine != nullptr)) {
+      Raise(mine->cells[cell].released, std::memory_order_release);
+    } else {
+      ReleaseSlowly(cell);
+    }
   }
 
   // Holders of `slot`, by lane. Zero: whoever took it before a fence that pairs with the takers' one (see
@@ -75,10 +63,20 @@ class PinTable {
   std::array<uint32_t, kPinLanes> Holders(size_t slot) const;
 
  private:
-  [[gnu::cold]] PinCounts& Make(uint32_t thread) const;
+  // No read-modify-write: nobody else writes it.
+  static void Raise(std::atomic<uint32_t>& count, std::memory_order order) {
+    count.store(count.load(std::memory_order_relaxed) + 1, order);
+  }
+  // Null: it has none yet, or no thread slot of its own.
+  PinCounts* OfThisThread() const { return counts_[ThreadSlotPlusOne()].load(std::memory_order_relaxed); }
+  // Makes the counts of a thread that has none; null for kSharedThreadSlot.
+  PinCounts* MakeForThisThread() const;
+  [[gnu::cold]] void TakeSlowly(size_t cell) const;
+  [[gnu::cold]] void ReleaseSlowly(size_t cell) const;
 
-  // By thread slot; null until a thread of that slot comes.
-  mutable std::array<std::atomic<PinCounts*>, kThreadSlots + 1> counts_{};
+  // By thread slot plus one, each null until its thread comes; always null at 0 and for the shared slot.
+  mutable std::array<std::atomic<PinCounts*>, kThreadSlots + 2> counts_{};
+  mutable PinCounts shared_;  // of all threads that share a slot
 };
 
 }  // namespace lockstep::internal

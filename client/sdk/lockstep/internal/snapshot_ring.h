@@ -44,6 +44,7 @@ struct alignas(64) SnapshotSlot {
   // Set once.
   const PinTable* pins = nullptr;
   size_t index = 0;
+  size_t first_cell = 0;  // of `pins`: PinCell(index, 0)
   std::unique_ptr<RoutedMigration[]> by_index;
   size_t migrations = 0;
   const RoutedMigration& Of(uint32_t migration) const {
@@ -77,7 +78,7 @@ class SnapshotPin {
   const SnapshotSlot* slot() const { return slot_; }
   void Release() {
     if (slot_ == nullptr) return;
-    slot_->pins->OfThisThread().Release(cell_);
+    slot_->pins->Release(cell_);
     slot_ = nullptr;
   }
 
@@ -100,16 +101,15 @@ class SnapshotRing {
 
   // Reader. An empty pin when there is no current snapshot. It keeps the epoch of this migration only.
   SnapshotPin PinCurrent(uint32_t migration_index = 0) const {
-    PinCounts& counts = pins_.OfThisThread();
     const size_t lane = migration_index % kPinLanes;
     const SnapshotSlot* slot = current_.load(std::memory_order_acquire);
     while (ABSL_PREDICT_TRUE(slot != nullptr)) {
-      const size_t cell = PinCell(slot->index, lane);
-      counts.Take(cell);
+      const size_t cell = slot->first_cell + lane;
+      pins_.Take(cell);
       LightFence(fences_);  // pairs with the one after the writer's store
       const SnapshotSlot* const now = current_.load(std::memory_order_acquire);
       if (ABSL_PREDICT_TRUE(now == slot)) return SnapshotPin(slot, cell);
-      counts.Release(cell);
+      pins_.Release(cell);
       slot = now;
     }
     return SnapshotPin();

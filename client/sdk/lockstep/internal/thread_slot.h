@@ -19,6 +19,9 @@ inline thread_local constinit uint32_t thread_slot_plus_one = 0;
 
 [[gnu::noinline]] uint32_t TakeThreadSlot();
 
+// 0 before the thread's first call of ThreadSlot; then that plus one.
+inline uint32_t ThreadSlotPlusOne() { return thread_slot_plus_one; }
+
 // In [0, kThreadSlots], the same for as long as the thread runs.
 inline uint32_t ThreadSlot() {
   const uint32_t plus_one = thread_slot_plus_one;
