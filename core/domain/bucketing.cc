@@ -14,7 +14,8 @@ namespace {
 }  // namespace
 
 uint64_t KeyHash(uint64_t salt_seed, absl::string_view key) {
-  // The same function; inlined for the lengths that most keys have, it needs no more registers than there are.
+  // The same function; inlined for the lengths that most keys have, it needs no more registers than there
+  // are.
   constexpr size_t kShort = 64;
   if (key.size() > kShort) return LongKeyHash(salt_seed, key);
   return XXH3_64bits_withSeed(key.data(), key.size(), salt_seed);
