@@ -22,21 +22,28 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/instructions.json"
-CALLS = 20000
+SOURCE = ROOT / "tests/bench/decision_instructions.cc"
+CALLS = 10000
 TOLERANCE = 0.10
 PREFIX = "counted_"
-LINE = re.compile(r"^\s*([\d,]+)\s+(?:\(\s*[\d.]+%\))?\s*\S*:" + PREFIX + r"(\w+)", re.MULTILINE)
+COUNTED = re.compile(r"^COUNTED " + PREFIX + r"(\w+)\(", re.MULTILINE)
+TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
-def parse(annotated):
-    """{what: instructions of all calls}, from callgrind_annotate's inclusive table.
+def counted(source):
+    """What the program's source says that is counted."""
+    names = COUNTED.findall(source)
+    if not names:
+        raise ValueError(f"{SOURCE}: nothing is COUNTED")
+    return sorted(names)
 
-    A function that had others inlined has a line for each source file that it came from.
-    """
-    counts = {}
-    for number, name in LINE.findall(annotated):
-        counts[name] = counts.get(name, 0) + int(number.replace(",", ""))
-    return counts
+
+def total(profile):
+    """The instructions of a profile that callgrind wrote."""
+    found = TOTALS.search(profile)
+    if not found:
+        raise ValueError("callgrind's profile has no totals:\n" + profile[:500])
+    return int(found.group(1))
 
 
 def run(command):
@@ -49,14 +56,15 @@ def run(command):
 
 
 def count(program):
+    """One run for each: callgrind counts only while that function is on the stack."""
+    counts = {}
     with tempfile.TemporaryDirectory() as scratch:
-        out = f"{scratch}/callgrind.out"
-        run(["valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={out}", str(program), str(CALLS)])
-        annotated = run(["callgrind_annotate", "--inclusive=yes", "--threshold=100", out])
-    counts = parse(annotated)
-    if not counts:
-        sys.exit(f"instructions.py: no {PREFIX}* function in callgrind's report:\n{annotated}")
-    return {name: round(total / CALLS, 1) for name, total in sorted(counts.items())}
+        out = pathlib.Path(scratch) / "callgrind.out"
+        for name in counted(SOURCE.read_text()):
+            run(["valgrind", "--tool=callgrind", "--quiet", f"--toggle-collect={PREFIX}{name}",
+                 f"--callgrind-out-file={out}", str(program), str(CALLS)])
+            counts[name] = round(total(out.read_text()) / CALLS, 1)
+    return counts
 
 
 def toolchain(build):
@@ -86,9 +94,8 @@ def judge(golden, counts):
 
 
 def self_test():
-    text = ("1,234,000 (50.00%)  ???:counted_route_by_handle [/x/y]\n    20,000 ( 1.0%)  a/b.cc:counted_decide(int) [/x]\n"
-            " 9 (1%) a:other [b]\n 1,000 (0.1%)  a/b.h:counted_decide(int) [/x]\n")
-    assert parse(text) == {"route_by_handle": 1234000, "decide": 21000}, parse(text)
+    assert counted("COUNTED counted_b(int) {}\nCOUNTED counted_a() {}\n") == ["a", "b"]
+    assert total("events: Ir\nfn=(1)\n1 2\ntotals: 4711\n") == 4711
     assert judge({"a": 100.0}, {"a": 109.0})[1] == []
     assert "REGRESSION" in judge({"a": 100.0}, {"a": 111.0})[1][0]
     assert "better" in judge({"a": 100.0}, {"a": 89.0})[1][0]
