@@ -45,13 +45,16 @@ struct Pins {
   absl::flat_hash_map<std::string, Side, PinnedKeyHash, std::equal_to<>> keys;
   std::vector<AttributeRule> rules;
 
-  Pins() = default;
-  // Of a state with this seed; any other is right as well, and slower.
-  explicit Pins(uint64_t salt_seed) : keys(0, PinnedKeyHash{salt_seed}) {}
-
   bool empty() const { return keys.empty() && rules.empty(); }
   bool operator==(const Pins&) const = default;
 };
+
+// Without any, for a state with this seed. Those of another seed are right as well, and slower.
+inline Pins NoPins(uint64_t salt_seed) {
+  Pins pins;
+  pins.keys = decltype(pins.keys)(0, PinnedKeyHash{salt_seed});
+  return pins;
+}
 
 inline constexpr size_t kMaxPinnedKeys = 100000;
 inline constexpr size_t kMaxAttributeRules = 64;

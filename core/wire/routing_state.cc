@@ -71,7 +71,7 @@ v1::Pins ToProto(const domain::Pins& pins) {
 
 domain::Pins ReadPins(const v1::Pins& pins, const FieldPath& path, Violations& violations,
                       uint64_t salt_seed) {
-  domain::Pins out(salt_seed);
+  domain::Pins out = domain::NoPins(salt_seed);
   out.keys.reserve(pins.old_keys_size() + pins.new_keys_size());
   ReadKeys(pins.old_keys(), domain::Side::kOld, path, "old_keys", out, violations);
   ReadKeys(pins.new_keys(), domain::Side::kNew, path, "new_keys", out, violations);

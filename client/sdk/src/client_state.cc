@@ -46,7 +46,7 @@ void WritePins(const domain::Pins& pins, ByteWriter& out) {
 }
 
 domain::Pins ReadPins(ByteReader& reader, uint64_t salt_seed) {
-  domain::Pins pins(salt_seed);
+  domain::Pins pins = domain::NoPins(salt_seed);
   for (uint32_t n = reader.U32(); n > 0 && !reader.failed(); --n) {
     std::string key = reader.Text();
     pins.keys.emplace(std::move(key), ReadEnum(reader, domain::Side::kNew));
