@@ -6,22 +6,23 @@ PinTable::~PinTable() {
   for (const std::atomic<PinCounts*>& counts : counts_) delete counts.load(std::memory_order_acquire);
 }
 
-PinCounts* PinTable::MakeForThisThread() const {
+PinCounts* PinTable::FindOrMake() const {
   const uint32_t thread = ThreadSlot();
   if (thread == kSharedThreadSlot) return nullptr;
+  // It has its slot only now; another thread may have had it before, whose counts go on.
+  if (PinCounts* const inherited = counts_[thread + 1].load(std::memory_order_acquire)) return inherited;
   auto* const made = new PinCounts();
   counts_[thread + 1].store(made, std::memory_order_release);
   return made;
 }
 
 void PinTable::TakeSlowly(size_t cell) const {
-  if (PinCounts* const mine = MakeForThisThread())
-    return Raise(mine->cells[cell].taken, std::memory_order_relaxed);
+  if (PinCounts* const mine = FindOrMake()) return Raise(mine->cells[cell].taken, std::memory_order_relaxed);
   shared_.cells[cell].taken.fetch_add(1, std::memory_order_relaxed);
 }
 
 void PinTable::ReleaseSlowly(size_t cell) const {
-  if (PinCounts* const mine = MakeForThisThread()) {
+  if (PinCounts* const mine = FindOrMake()) {
     return Raise(mine->cells[cell].released, std::memory_order_release);
   }
   shared_.cells[cell].released.fetch_add(1, std::memory_order_release);

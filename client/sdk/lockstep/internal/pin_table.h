@@ -69,8 +69,8 @@ class PinTable {
   }
   // Null: it has none yet, or no thread slot of its own.
   PinCounts* OfThisThread() const { return counts_[ThreadSlotPlusOne()].load(std::memory_order_relaxed); }
-  // Makes the counts of a thread that has none; null for kSharedThreadSlot.
-  PinCounts* MakeForThisThread() const;
+  // Those of the calling thread; null for kSharedThreadSlot.
+  PinCounts* FindOrMake() const;
   [[gnu::cold]] void TakeSlowly(size_t cell) const;
   [[gnu::cold]] void ReleaseSlowly(size_t cell) const;
 
