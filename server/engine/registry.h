@@ -184,9 +184,8 @@ class Registry {
 
   // Publishes what is pending if nothing stands in the way any more. Fine to call at any time, for any name.
   absl::Status PublishIfPossible(absl::string_view name);
-  // Whether PublishIfPossible might have something to do, and wait for the disk.
-  bool HasPending(absl::string_view name) const;
-  // Whether it is on its way to a goal or holds writes. False when there is none of that name.
+  // Whether it is on its way to a goal or holds writes, so that PublishIfPossible might have something to do
+  // and wait for the disk. False when there is none of that name.
   bool IsMoving(absl::string_view name) const;
   // PublishIfPossible for all, since remote decisions and leases end without anybody saying so; and releases
   // the holds that have lasted too long. For a periodic call.

@@ -319,11 +319,6 @@ absl::Status Registry::ReleaseOverdue(absl::string_view name, WakeList* wake) {
   return Apply(std::move(change), false, wake).status();
 }
 
-bool Registry::HasPending(absl::string_view name) const {
-  const absl::StatusOr<EntryPtr> entry = FindEntry(name);
-  return entry.ok() && (*entry)->migration->pending;
-}
-
 absl::Status Registry::PublishIfPossible(absl::string_view name) {
   // Without the funnel's lock, since most calls find nothing to do.
   const absl::StatusOr<EntryPtr> entry = FindEntry(name);

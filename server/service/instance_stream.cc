@@ -116,7 +116,7 @@ bool InstanceStream::MayWait(const v1::WatchRequest& request) const {
   if (ack.held_size() > kManyMigrations || ack.slice_checks_size() > 0) return true;
   const engine::Registry& registry = context_.engine->registry();
   return std::any_of(ack.held().begin(), ack.held().end(),
-                     [&](const v1::HeldEpoch& held) { return registry.HasPending(held.migration()); });
+                     [&](const v1::HeldEpoch& held) { return registry.IsMoving(held.migration()); });
 }
 
 void InstanceStream::HandleWaiting() {
