@@ -144,8 +144,7 @@ TEST_F(FencesTest, ForgottenEpochsStayForgottenAfterACrash) {
 // The mirror's writes are owed whoever restarts, and whether it is connected or not.
 TEST_F(FencesTest, OwedMirrorsAreKnownAfterARestart) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   Advance();

@@ -1,6 +1,7 @@
 // A fleet of instances over an engine, and where the migration is.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,12 @@ class FleetTest : public EngineTest {
   void Advance() {
     const auto advanced = Do(domain::CommandKind::kAdvance, By("user:ann"), true);
     ASSERT_TRUE(advanced.ok()) << advanced.status();
+  }
+  // Of one that refuses writes once its lease is over.
+  EnrolRequest FailingWrites(const std::string& id, const std::map<std::string, uint64_t>& held = {}) {
+    EnrolRequest request = RequestOf(id, held);
+    request.lease_policy = domain::LeasePolicy::kFailWrites;
+    return request;
   }
   // Everybody has read and acknowledged whatever there is, until nothing new comes.
   void Settle() {

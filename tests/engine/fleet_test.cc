@@ -305,8 +305,7 @@ TEST_F(FleetTest, WhatTheEndOfALeaseIsEnoughFor) {
 // Back, it counts by what it claims, which is bad beside what is published: no reason for a rollback to wait.
 TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   Advance();
@@ -314,8 +313,7 @@ TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
   Advance();
   ASSERT_EQ(Where(), "CANARY_READ");
   Restart();
-  request = RequestOf("a", {{kName, 1}});
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  request = FailingWrites("a", {{kName, 1}});
   EnrolAs(request);
   EXPECT_EQ(engine_->instances().OldestLiveEpoch(kName), 1u);
   ASSERT_TRUE(Do(CommandKind::kRollback).ok());
@@ -328,8 +326,7 @@ TEST_F(FleetTest, ARollbackDoesNotWaitForOneThatWasPassedByAndIsBack) {
 // again.
 TEST_F(FleetTest, OneThatWasPassedByAndIsBackAtOffCountsAsAnybody) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   Tick(absl::Seconds(16));
   ASSERT_TRUE(engine_->instances().List(kName)[0].passed_by);
@@ -347,8 +344,7 @@ TEST_F(FleetTest, OneThatWasPassedByAndIsBackAtOffCountsAsAnybody) {
 
 TEST_F(FleetTest, OneThatIsBackCountsAsAnybodyWhenOffIsPublished) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   Tick(absl::Seconds(16));
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
@@ -367,8 +363,7 @@ TEST_F(FleetTest, OneThatIsBackCountsAsAnybodyWhenOffIsPublished) {
 
 TEST_F(FleetTest, OneThatOwesTheOtherSideWritesIsNotPassedBy) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   Advance();
@@ -382,8 +377,7 @@ TEST_F(FleetTest, OneThatOwesTheOtherSideWritesIsNotPassedBy) {
 
 TEST_F(FleetTest, ARestartRenewsEveryLease) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   Advance();

@@ -164,8 +164,7 @@ TEST_F(ReconnectTest, ARollbackDoesNotWaitForWhatIsBadAlready) {
 // Passed by for what it wrote before; what it is sent now it may write by, however late that arrives.
 TEST_F(ReconnectTest, WhoWasPassedByCountsAgainFromItsEnrolmentOn) {
   Create();
-  EnrolRequest request = RequestOf("a");
-  request.lease_policy = domain::LeasePolicy::kFailWrites;
+  EnrolRequest request = FailingWrites("a");
   EnrolAs(request);
   ASSERT_TRUE(Do(CommandKind::kStart).ok());
   Advance();
