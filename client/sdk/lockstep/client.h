@@ -38,6 +38,7 @@
 #include "lockstep/executor.h"
 #include "lockstep/internal/fork_generation.h"
 #include "lockstep/internal/lease_standing.h"
+#include "lockstep/internal/name_index.h"
 #include "lockstep/internal/snapshot_ring.h"
 #include "lockstep/state_storage.h"
 #include "lockstep/telemetry.h"
@@ -305,11 +306,10 @@ class Client {
   // Why Route has no answer: the key or the process; the snapshot.
   [[gnu::cold]] absl::Status WhyNoRoute(absl::string_view key) const;
   [[gnu::cold]] absl::Status WhyNoRoute(internal::SnapshotPin pin, MigrationHandle migration) const;
-  // By full or short name; null when it isn't among ClientOptions::migrations.
-  const uint32_t* FindIndex(absl::string_view migration) const;
 
   // What Route reads, of parts_.
   const internal::SnapshotRing* const ring_;
+  const internal::NameIndex* const names_;
   const std::atomic<internal::LeaseStanding>* const standing_;
   const uint32_t fork_generation_;
 
@@ -337,7 +337,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline absl::StatusOr<RouteHandle> Client::Route(
 
 inline absl::StatusOr<RouteHandle> Client::Route(absl::string_view migration, absl::string_view key,
                                                  const domain::Attributes* attributes) const {
-  const uint32_t* const index = FindIndex(migration);
+  const uint32_t* const index = names_->Find(migration);
   if (ABSL_PREDICT_FALSE(index == nullptr)) return Resolve(migration).status();
   return Route(MigrationHandle(*index), key, attributes);
 }

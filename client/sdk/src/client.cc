@@ -5,7 +5,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/sdk/src/client_options.h"
@@ -15,7 +14,6 @@
 #include "core/base/log.h"
 #include "core/base/prng.h"
 #include "core/base/status_macros.h"
-#include "core/domain/bucketing.h"
 #include "core/domain/migration.h"
 #include "lockstep/internal/fork_generation.h"
 #include "lockstep/internal/held_writes.h"
@@ -40,9 +38,22 @@ absl::Status Forked() {
       "new Client in the child");
 }
 
-struct NameHash {
-  size_t operator()(absl::string_view name) const { return domain::KeyHash(0, name); }
-};
+// By full and by short name.
+std::vector<internal::NameIndex::Entry> NamesOf(const std::vector<std::string>& full,
+                                                const std::vector<std::string>& short_names) {
+  std::vector<internal::NameIndex::Entry> entries;
+  for (uint32_t i = 0; i < full.size(); ++i) {
+    entries.push_back({full[i], i});
+    entries.push_back({short_names[i], i});
+  }
+  return entries;
+}
+
+std::vector<std::string> ShortNamesOf(const std::vector<std::string>& full) {
+  std::vector<std::string> names;
+  for (const std::string& name : full) names.push_back(domain::ShortMigrationName(name));
+  return names;
+}
 
 }  // namespace
 
@@ -52,6 +63,8 @@ struct Client::Parts {
         uint64_t seed)
       : options(std::move(opts)),
         migrations(std::move(names)),
+        short_names(ShortNamesOf(migrations)),
+        index(NamesOf(migrations, short_names)),
         ring(migrations),
         telemetry({.migrations = migrations,
                    .instance_id = options.instance_id,
@@ -66,11 +79,6 @@ struct Client::Parts {
     }
     repairs = std::make_shared<internal::RepairQueue>(options.max_outstanding_repairs, options.executor.get(),
                                                       options.clock, &telemetry, prng.Next());
-    for (const std::string& name : migrations) short_names.push_back(domain::ShortMigrationName(name));
-    for (uint32_t i = 0; i < migrations.size(); ++i) {
-      indexes.emplace(migrations[i], i);
-      indexes.emplace(short_names[i], i);
-    }
     held_writes = std::make_shared<internal::HeldWrites>(options.executor.get(), options.clock);
     slice_checker =
         std::make_shared<internal::SliceChecker>(migrations, options.executor.get(), options.clock);
@@ -127,10 +135,9 @@ struct Client::Parts {
 
   const uint32_t fork_generation = internal::ForkGeneration();
   ClientOptions options;
-  const std::vector<std::string> migrations;  // sorted
-  std::vector<std::string> short_names;       // of these
-  // By full and by short name.
-  absl::flat_hash_map<absl::string_view, uint32_t, NameHash> indexes;
+  const std::vector<std::string> migrations;   // sorted
+  const std::vector<std::string> short_names;  // of these
+  const internal::NameIndex index;
   internal::SnapshotRing ring;
   TelemetryRecorder telemetry;
   std::shared_ptr<ThreadPoolExecutor> own_executor;  // null: the service's
@@ -153,6 +160,7 @@ struct Client::Parts {
 
 Client::Client(std::unique_ptr<Parts> parts)
     : ring_(&parts->ring),
+      names_(&parts->index),
       standing_(&parts->session->standing()),
       fork_generation_(parts->fork_generation),
       parts_(std::move(parts)) {}
@@ -228,13 +236,8 @@ absl::Duration Client::RunOnce() {
   return parts_->forked() ? absl::InfiniteDuration() : parts_->session->RunOnce();
 }
 
-const uint32_t* Client::FindIndex(absl::string_view migration) const {
-  const auto found = parts_->indexes.find(migration);
-  return found == parts_->indexes.end() ? nullptr : &found->second;
-}
-
 absl::StatusOr<MigrationHandle> Client::Resolve(absl::string_view migration) const {
-  if (const uint32_t* const index = FindIndex(migration)) return MigrationHandle(*index);
+  if (const uint32_t* const index = names_->Find(migration)) return MigrationHandle(*index);
   LOCKSTEP_RETURN_IF_ERROR(domain::ParseMigrationName(migration).status());
   return absl::NotFoundError(absl::StrCat(migration, " is not in ClientOptions::migrations (",
                                           absl::StrJoin(parts_->migrations, ", "), ")"));
