@@ -460,10 +460,15 @@ TEST(RecorderTest, AnyNumberOfThreadsMayRecord) {
   EXPECT_EQ(ReadsIn({.deltas = recorder.Collect()}), 2 * kThreads);
 }
 
+class RecorderFencesTest : public ::testing::TestWithParam<internal::FenceKind> {};
+
 // What belongs together stays together, however often somebody collects in between.
-TEST(RecorderTest, CollectingWhileThreadsRecord) {
+TEST_P(RecorderFencesTest, CollectingWhileThreadsRecord) {
+  if (GetParam() == internal::FenceKind::kAsymmetric && internal::BestFenceKind() != GetParam()) {
+    GTEST_SKIP() << "this kernel offers no membarrier(2)";
+  }
   FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
-  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock);
+  TelemetryRecorder recorder({.migrations = {kFullName}}, &clock, GetParam());
   constexpr uint64_t kThreads = 3;
   constexpr uint64_t kReads = 20000;
   std::atomic<uint64_t> running{kThreads};
@@ -495,6 +500,10 @@ TEST(RecorderTest, CollectingWhileThreadsRecord) {
   EXPECT_EQ(collected.arm(Arm::kOld).errors, kThreads * kReads / 100);
   EXPECT_EQ(collected, recorder.Totals(0));
 }
+
+INSTANTIATE_TEST_SUITE_P(All, RecorderFencesTest,
+                         ::testing::Values(internal::FenceKind::kSymmetric,
+                                           internal::FenceKind::kAsymmetric));
 
 // Threads count through a real client while reports and replies get lost, streams break and stages change.
 TEST(ExactlyOnceTest, TotalsAreEqualThroughFaults) {

@@ -30,6 +30,7 @@
 #include "core/domain/records.h"
 #include "core/domain/window_stats.h"
 #include "lockstep/comparator.h"
+#include "lockstep/internal/asymmetric_fence.h"
 #include "lockstep/internal/digest.h"
 #include "lockstep/internal/thread_slot.h"
 
@@ -97,7 +98,10 @@ struct ComparisonRecord {
 class TelemetryRecorder {
  public:
   // `clock` must outlive the recorder.
-  TelemetryRecorder(TelemetryOptions options, const Clock* clock);
+  TelemetryRecorder(TelemetryOptions options, const Clock* clock)
+      : TelemetryRecorder(std::move(options), clock, internal::BestFenceKind()) {}
+  // For tests.
+  TelemetryRecorder(TelemetryOptions options, const Clock* clock, internal::FenceKind fences);
   ~TelemetryRecorder();
 
   // A read served by `arm`. `latency` is that of the serving side alone.
@@ -155,6 +159,7 @@ class TelemetryRecorder {
 
   const TelemetryOptions options_;
   const Clock* const clock_;
+  const internal::FenceKind fences_;
   // By thread slot; null until a thread of that number records. The last one is shared.
   std::array<std::atomic<Shard*>, internal::kThreadSlots + 1> shards_ = {};
   Mutex shared_shard_mutex_;

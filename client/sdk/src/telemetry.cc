@@ -70,7 +70,8 @@ struct TelemetryRecorder::Cell {
 // itself until it opens it again. So the thread never waits: at most it goes over to the other set.
 //
 // The thread says where it is and then looks which set is open; the collector opens a set and then looks
-// where the thread is. All four are sequentially consistent, so that one of the two sees the other.
+// where the thread is. Between the two steps each has its fence of asymmetric_fence.h, so that one of the two
+// sees the other, and what that costs is the collector's to pay.
 struct alignas(64) TelemetryRecorder::Shard {
   static constexpr uint32_t kNowhere = 2;
 
@@ -81,18 +82,18 @@ struct alignas(64) TelemetryRecorder::Shard {
   // The thread, for the length of a record.
   class Stay {
    public:
-    explicit Stay(Shard& shard) : shard_(shard) {
-      uint32_t set = shard.open.load(std::memory_order_relaxed);
+    Stay(Shard& shard, internal::FenceKind fences)
+        : shard_(shard), set_(shard.open.load(std::memory_order_relaxed)) {
       while (true) {
-        // The one instruction that the other side's safety costs: it is a full fence.
-        shard.thread_is_in.exchange(set, std::memory_order_seq_cst);
-        const uint32_t now_open = shard.open.load(std::memory_order_seq_cst);
-        if (now_open == set) break;
-        set = now_open;
+        shard.thread_is_in.store(set_, std::memory_order_release);
+        LightFence(fences);
+        // Acquire: the collector is done with it.
+        const uint32_t now_open = shard.open.load(std::memory_order_acquire);
+        if (now_open == set_) return;
+        set_ = now_open;
       }
-      set_ = set;
     }
-    // Release: the collector that sees it sees what was recorded.
+    // Release, as above: the collector that sees it sees what was recorded.
     ~Stay() { shard_.thread_is_in.store(kNowhere, std::memory_order_release); }
     Stay(const Stay&) = delete;
     Stay& operator=(const Stay&) = delete;
@@ -104,12 +105,13 @@ struct alignas(64) TelemetryRecorder::Shard {
     uint32_t set_;
   };
 
-  // The collector; one at a time. What was recorded since the last call.
-  std::vector<Cell>& Take() {
-    const uint32_t closing = open.load(std::memory_order_relaxed);
-    open.store(1 - closing, std::memory_order_seq_cst);
+  // The collector, one at a time: CloseOne, a heavy fence, and TakeClosed, which returns what was recorded
+  // since the last time.
+  void CloseOne() { open.store(1 - open.load(std::memory_order_relaxed), std::memory_order_release); }
+  std::vector<Cell>& TakeClosed() {
+    const uint32_t closing = 1 - open.load(std::memory_order_relaxed);
     constexpr int kYields = 100;  // then the thread was interrupted in the middle of a record
-    for (int i = 0; thread_is_in.load(std::memory_order_seq_cst) == closing; ++i) {
+    for (int i = 0; thread_is_in.load(std::memory_order_acquire) == closing; ++i) {
       if (i < kYields) {
         std::this_thread::yield();
       } else {
@@ -120,8 +122,8 @@ struct alignas(64) TelemetryRecorder::Shard {
   }
 };
 
-TelemetryRecorder::TelemetryRecorder(TelemetryOptions options, const Clock* clock)
-    : options_(std::move(options)), clock_(clock), totals_(options_.migrations.size()) {}
+TelemetryRecorder::TelemetryRecorder(TelemetryOptions options, const Clock* clock, internal::FenceKind fences)
+    : options_(std::move(options)), clock_(clock), fences_(fences), totals_(options_.migrations.size()) {}
 
 TelemetryRecorder::~TelemetryRecorder() {
   for (const std::atomic<Shard*>& shard : shards_) delete shard.load(std::memory_order_acquire);
@@ -152,7 +154,7 @@ void TelemetryRecorder::RecordAt(uint32_t slot, const Attribution& to, int64_t u
                                  Update&& update) {
   // Only threads of this number make its shard: one at a time.
   Shard* const made = shards_[slot].load(std::memory_order_relaxed);
-  const Shard::Stay stay(made != nullptr ? *made : MakeShard(slot));
+  const Shard::Stay stay(made != nullptr ? *made : MakeShard(slot), fences_);
   std::vector<Cell>& cells = stay.cells();
   // The newest cells are at the back, and few are live.
   for (auto cell = cells.rbegin(); cell != cells.rend(); ++cell) {
@@ -349,10 +351,16 @@ void TelemetryRecorder::AddToDelta(Cell& cell) const {
 }
 
 void TelemetryRecorder::Drain() const {
+  std::vector<Shard*> shards;
   for (const std::atomic<Shard*>& slot : shards_) {
     Shard* const shard = slot.load(std::memory_order_acquire);
     if (shard == nullptr) continue;
-    std::vector<Cell>& cells = shard->Take();
+    shard->CloseOne();
+    shards.push_back(shard);
+  }
+  HeavyFence(fences_);  // one for all of them
+  for (Shard* const shard : shards) {
+    std::vector<Cell>& cells = shard->TakeClosed();
     for (Cell& cell : cells) AddToDelta(cell);
     cells.clear();  // keeps its place for the next ones
   }
