@@ -19,17 +19,23 @@ class Clock {
   virtual absl::Duration SinceBoot() const = 0;
 
   // The same two for paths on which nanoseconds count.
-  // Now() in whole seconds, at most some milliseconds late; several times as cheap.
-  virtual int64_t CoarseUnixSeconds() const;
   virtual int64_t NanosecondsSinceBoot() const;
+  // At most kCoarseness late, and several times as cheap. CoarseNanoseconds() may stand still while the
+  // machine is suspended, so its readings are compared with each other only.
+  static constexpr absl::Duration kCoarseness = absl::Milliseconds(10);
+  virtual absl::Time CoarseNow() const;
+  virtual int64_t CoarseUnixSeconds() const;
+  virtual int64_t CoarseNanoseconds() const;
 };
 
 class SystemClock final : public Clock {
  public:
   absl::Time Now() const override;
   absl::Duration SinceBoot() const override;
-  int64_t CoarseUnixSeconds() const override;
   int64_t NanosecondsSinceBoot() const override;
+  absl::Time CoarseNow() const override;
+  int64_t CoarseUnixSeconds() const override;
+  int64_t CoarseNanoseconds() const override;
   // One instance for the whole process.
   static SystemClock* Get();
 };

@@ -2,6 +2,7 @@
 // programs seed from SystemSeed() and log the value.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <random>
 #include <string>
@@ -22,6 +23,25 @@ class Prng {
 
  private:
   std::mt19937_64 engine_;
+};
+
+// For draws on many threads. Thread-safe and without a lock: SplitMix64 (Steele, Lea, Flood, "Fast splittable
+// pseudorandom number generators", 2014), whose state only counts.
+class SharedPrng {
+ public:
+  explicit SharedPrng(uint64_t seed) : state_(seed) {}
+  uint64_t Next() {
+    uint64_t z = state_.fetch_add(kGamma, std::memory_order_relaxed) + kGamma;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  // Uniform in [0, 1).
+  double Unit() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
+
+ private:
+  static constexpr uint64_t kGamma = 0x9e3779b97f4a7c15u;
+  std::atomic<uint64_t> state_;
 };
 
 // From the operating system's entropy.

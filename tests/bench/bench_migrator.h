@@ -45,6 +45,7 @@ inline std::unique_ptr<BenchMigrator> MakeMigrator(Client* client, absl::string_
                   .WriteNew(WriteNumber)
                   .MirrorToOld(MirrorNumber)
                   .MirrorToNew(MirrorNumber)
+                  .Equal([](const int64_t& a, const int64_t& b) { return a == b; })
                   .Fields([](const int64_t& number) {
                     return RecordView{{"number", number}};
                   })

@@ -2,6 +2,8 @@
 // an executor that runs when told, so that nothing here depends on timing.
 #include "lockstep/migrator.h"
 
+#include <functional>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/client/migrator_fixture.h"
@@ -313,14 +315,18 @@ TEST_F(MigratorTest, ComparisonsSettle) {
        ComparisonOutcome::kErrorInNew},
   };
   SetStage(Stage::kShadowRead);
-  for (const SettleCase& c : cases) {
-    SCOPED_TRACE(c.name);
+  // What the service holds for equal at once must not change what comes out.
+  for (size_t i = 0; i < 2 * cases.size(); ++i) {
+    const SettleCase& c = cases[i / 2];
+    const bool with_equal = i % 2 == 1;
+    SCOPED_TRACE(absl::StrCat(c.name, with_equal ? ", with Equal" : ""));
     CallLog log;
     Store old_store("old", &log);
     Store new_store("new", &log);
     old_store.Put(1, 1, c.old_order);
     new_store.Put(1, 1, c.new_order);
     OrderMigrator::Builder builder = BuilderOver(client_.get(), &old_store, &new_store);
+    if (with_equal) builder.Equal(std::equal_to<Order>());
     int old_reads = 0;
     builder.ReadOld([&](const int64_t& id, const ReadContext&) {
       absl::StatusOr<std::optional<Order>> order = old_store.Read(id);
@@ -342,6 +348,65 @@ TEST_F(MigratorTest, ComparisonsSettle) {
   EXPECT_TRUE(Totals().Validate().ok());
 }
 
+TEST_F(MigratorTest, WhatIsEqualIsNotTakenApart) {
+  const Order a = {1, "a"};
+  const Order b = {2, "b"};
+  struct Case {
+    std::optional<Order> old_order;
+    std::optional<Order> new_order;
+    int asked;  // Equal
+    int taken_apart;
+    ComparisonOutcome expected;
+  };
+  const Case cases[] = {
+      {a, a, 1, 0, ComparisonOutcome::kMatch},
+      {a, b, 1, 2, ComparisonOutcome::kMismatch},
+      {a, std::nullopt, 0, 1, ComparisonOutcome::kMissingInNew},
+      {std::nullopt, b, 0, 1, ComparisonOutcome::kMissingInOld},
+      {std::nullopt, std::nullopt, 0, 0, ComparisonOutcome::kMatch},
+  };
+  SetStage(Stage::kShadowRead);
+  int asked = 0;
+  int taken_apart = 0;
+  OrderMigrator::Builder builder = BuilderOver(client_.get(), &old_, &new_);
+  builder.Options({.settle_delays = {}, .paired_latency_share = 0})
+      .Equal([&](const Order& x, const Order& y) {
+        ++asked;
+        return x == y;
+      })
+      .Fields([&](const Order& order) {
+        ++taken_apart;
+        return FieldsOf(order);
+      });
+  const std::unique_ptr<OrderMigrator> orders = *builder.Build();
+  for (const Case& c : cases) {
+    SCOPED_TRACE(absl::StrCat(c.old_order.has_value(), " ", c.new_order.has_value(), " ", c.taken_apart));
+    old_.Put(1, 1, c.old_order);
+    new_.Put(1, 1, c.new_order);
+    asked = taken_apart = 0;
+    const uint64_t before = Compared(c.expected);
+    ASSERT_TRUE(orders->Read(1).ok());
+    executor_->RunAll();
+    EXPECT_EQ(Compared(c.expected), before + 1);
+    EXPECT_EQ(asked, c.asked);
+    EXPECT_EQ(taken_apart, c.taken_apart);
+  }
+}
+
+TEST_F(MigratorTest, WhatIsEqualButLateIsATimeout) {
+  SetStage(Stage::kShadowRead);
+  OrderMigrator::Builder builder = BuilderOver(client_.get(), &old_, &new_);
+  const std::unique_ptr<OrderMigrator> orders =
+      *builder.Options({.comparison_deadline = absl::Milliseconds(50)}).Equal(std::equal_to<Order>()).Build();
+  old_.Put(1, 1, Order{1, "a"});
+  new_.Put(1, 1, Order{1, "a"});
+  new_.OnRead([this] { clock_.Advance(absl::Milliseconds(51)); });
+  ASSERT_TRUE(orders->Read(1).ok());
+  executor_->RunAll();
+  EXPECT_EQ(Compared(ComparisonOutcome::kTimeout), 1u);
+  EXPECT_EQ(Compared(ComparisonOutcome::kMatch), 0u);
+}
+
 TEST_F(MigratorTest, BothSidesFailingIsNoComparison) {
   const std::unique_ptr<OrderMigrator> orders = Build();
   SetStage(Stage::kShadowRead);
@@ -354,13 +419,22 @@ TEST_F(MigratorTest, BothSidesFailingIsNoComparison) {
 }
 
 TEST_F(MigratorTest, LateShadowReadIsATimeout) {
-  const std::unique_ptr<OrderMigrator> orders = Build({.comparison_deadline = absl::Milliseconds(100)});
   SetStage(Stage::kShadowRead);
-  new_.OnRead([this] { clock_.Advance(absl::Milliseconds(101)); });
-  ASSERT_TRUE(orders->Read(1).ok());
-  executor_->RunAll();
-  EXPECT_EQ(Compared(ComparisonOutcome::kTimeout), 1u);
-  EXPECT_EQ(Totals().paired_errors.new_only, 1u);
+  // The short ones are timed by the exact clock.
+  uint64_t late = 0;
+  for (const int milliseconds : {1, 99, 100, 1000}) {
+    const std::unique_ptr<OrderMigrator> orders =
+        Build({.comparison_deadline = absl::Milliseconds(milliseconds), .paired_latency_share = 0});
+    for (const int over : {0, 1}) {
+      SCOPED_TRACE(absl::StrCat(milliseconds, " + ", over));
+      new_.OnRead([&] { clock_.Advance(absl::Milliseconds(milliseconds + over)); });
+      ASSERT_TRUE(orders->Read(1).ok());
+      executor_->RunAll();
+      late += over;
+      EXPECT_EQ(Compared(ComparisonOutcome::kTimeout), late);
+      EXPECT_EQ(Totals().paired_errors.new_only, late);
+    }
+  }
 }
 
 TEST_F(MigratorTest, ComparisonsAboveTheCapAreShed) {

@@ -8,7 +8,9 @@ namespace {
 TEST(ClockTest, TheQuickReadingsOfAFakeClockAreTheOthers) {
   FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
   clock.Advance(absl::Milliseconds(1999));
+  EXPECT_EQ(clock.CoarseNow(), clock.Now());
   EXPECT_EQ(clock.CoarseUnixSeconds(), 1'700'000'001);
+  EXPECT_EQ(clock.CoarseNanoseconds(), clock.NanosecondsSinceBoot());
   EXPECT_EQ(absl::Nanoseconds(clock.NanosecondsSinceBoot()), clock.SinceBoot());
 }
 
@@ -18,11 +20,24 @@ TEST(ClockTest, TheQuickReadingsOfTheSystemClockLieBetweenOthers) {
   const absl::Duration quick = absl::Nanoseconds(clock.NanosecondsSinceBoot());
   EXPECT_LE(before, quick);
   EXPECT_LE(quick, clock.SinceBoot());
-  // The last tick of the timer may have been in the second before.
-  const int64_t earliest = absl::ToUnixSeconds(clock.Now()) - 1;
-  const int64_t coarse = clock.CoarseUnixSeconds();
+  const absl::Time earliest = clock.Now() - Clock::kCoarseness;
+  const absl::Time coarse = clock.CoarseNow();
+  const int64_t coarse_seconds = clock.CoarseUnixSeconds();
+  const absl::Time latest = clock.Now();
   EXPECT_LE(earliest, coarse);
-  EXPECT_LE(coarse, absl::ToUnixSeconds(clock.Now()));
+  EXPECT_LE(coarse, latest);
+  EXPECT_LE(absl::ToUnixSeconds(earliest), coarse_seconds);
+  EXPECT_LE(coarse_seconds, absl::ToUnixSeconds(latest));
+}
+
+TEST(ClockTest, CoarseIntervalsAreOffByLittle) {
+  const SystemClock& clock = *SystemClock::Get();
+  const int64_t coarse_start = clock.CoarseNanoseconds();
+  const absl::Duration start = clock.SinceBoot();
+  while (clock.SinceBoot() - start < 3 * Clock::kCoarseness) {
+  }
+  const absl::Duration shortest = 3 * Clock::kCoarseness - Clock::kCoarseness;
+  EXPECT_GE(absl::Nanoseconds(clock.CoarseNanoseconds() - coarse_start), shortest);
 }
 
 }  // namespace

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
@@ -19,7 +19,7 @@ namespace lockstep {
 // Thread-safe.
 class Executor {
  public:
-  using Task = std::function<void()>;
+  using Task = absl::AnyInvocable<void()>;  // move-only; called at most once
   virtual ~Executor() = default;
   // Runs `task` after about `delay` (>= 0). Never runs it within the call. Unbounded: callers bound what they
   // submit. A task that will never run (the executor has stopped) is destroyed, which releases what it holds.

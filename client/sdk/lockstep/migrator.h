@@ -60,6 +60,7 @@ class Migrator {
   using MirrorFn = std::function<absl::Status(const Key&, const Record* row, Version, const WriteContext&)>;
   using CurrentFn = std::function<absl::StatusOr<WriteResult<Record>>(const Key&, const ReadContext&)>;
   using FieldsFn = std::function<RecordView(const Record&)>;
+  using EqualFn = std::function<bool(const Record&, const Record&)>;
   using EncodeKeyFn = std::function<std::string(const Key&)>;
   using DecodeKeyFn = std::function<absl::StatusOr<Key>(absl::string_view)>;
 
@@ -114,6 +115,7 @@ class Migrator {
     RoutingKeyFn routing_key;
     SubjectFn subject;  // null: the routing key
     FieldsFn fields;
+    EqualFn equal;           // null: fields tell
     EncodeKeyFn encode_key;  // null: there is no codec
     DecodeKeyFn decode_key;
     SideCallbacks sides[2];
@@ -147,8 +149,8 @@ class Migrator {
   }
 
   // `subject` is empty where it is the routing key.
-  void Compare(const Key& key, RouteHandle route, domain::Side served_side, std::string routing_key,
-               std::string subject, const ReadOptions& options,
+  void Compare(const Key& key, RouteHandle&& route, domain::Side served_side, std::string&& routing_key,
+               std::string&& subject, const ReadOptions& options,
                const absl::StatusOr<std::optional<Record>>& served);
   // From `*side`, if that shows to have the write of `options.after` by now, else from the authoritative
   // side, which `*side` is then.
@@ -176,6 +178,9 @@ class Migrator<Key, Record>::Builder {
   Builder& MirrorToNew(MirrorFn fn) { return Set(callbacks_.on(domain::Side::kNew).mirror, std::move(fn)); }
   // Required: what is compared.
   Builder& Fields(FieldsFn fn) { return Set(callbacks_.fields, std::move(fn)); }
+  // Optional, for speed: true only of records that agree in every field; they match, and Fields is not asked.
+  // Not an equality of identities: what it calls equal is never looked at again.
+  Builder& Equal(EqualFn fn) { return Set(callbacks_.equal, std::move(fn)); }
   // Needed from CUTOVER on; until then they may be left out.
   Builder& WriteNew(WriteFn fn) { return Set(callbacks_.on(domain::Side::kNew).write, std::move(fn)); }
   Builder& MirrorToOld(MirrorFn fn) { return Set(callbacks_.on(domain::Side::kOld).mirror, std::move(fn)); }

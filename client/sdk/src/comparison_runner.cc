@@ -10,9 +10,7 @@ namespace lockstep::internal {
 using domain::ComparisonOutcome;
 using domain::Side;
 
-ComparisonTask::~ComparisonTask() {
-  if (runner_ != nullptr) runner_->in_flight_.fetch_sub(1, std::memory_order_relaxed);
-}
+ComparisonTask::~ComparisonTask() { runner_->in_flight_.fetch_sub(1, std::memory_order_relaxed); }
 
 namespace {
 
@@ -24,15 +22,24 @@ struct Answer {
   const RecordView* record() const { return view->has_value() ? &**view : nullptr; }
 };
 
-// A late answer counts as none: the deadline bounds what a sick side may cost, whether its code honours it or
-// not.
-Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, const Clock& clock) {
-  const int64_t start = clock.NanosecondsSinceBoot();
-  Answer answer;
-  answer.view = task.Read(side, clock.Now() + timeout, /*convert=*/true);
-  const absl::Duration took = absl::Nanoseconds(clock.NanosecondsSinceBoot() - start);
-  answer.timed_out = took > timeout || (!answer.view.ok() && absl::IsDeadlineExceeded(answer.view.status()));
+// `read` gets its deadline. A late answer counts as none: that bounds what a sick side may cost, whether its
+// code honours the deadline or not.
+template <typename ReadSide>
+Answer InTime(absl::Duration timeout, const Clock& clock, ReadSide&& read) {
+  // The exact clock costs more than the rest of a comparison of small records.
+  const bool coarse = timeout >= 10 * Clock::kCoarseness;
+  const auto nanoseconds = [&] { return coarse ? clock.CoarseNanoseconds() : clock.NanosecondsSinceBoot(); };
+  const int64_t start = nanoseconds();
+  Answer answer{.view = read((coarse ? clock.CoarseNow() : clock.Now()) + timeout)};
+  const int64_t took = nanoseconds() - start;
+  answer.timed_out = took > absl::ToInt64Nanoseconds(timeout) ||
+                     (!answer.view.ok() && absl::IsDeadlineExceeded(answer.view.status()));
   return answer;
+}
+
+Answer ReadTimed(const ComparisonTask& task, Side side, absl::Duration timeout, const Clock& clock) {
+  return InTime(timeout, clock,
+                [&](absl::Time deadline) { return task.Read(side, deadline, /*convert=*/true); });
 }
 
 // Infinite for a read that did not end in time, nothing for one that failed.
@@ -88,15 +95,16 @@ bool ComparisonRunner::Admit() {
 }
 
 void ComparisonRunner::Start(TaskPtr task) {
-  task->runner_ = shared_from_this();
   client_->executor().Submit(absl::ZeroDuration(),
                              [task = std::move(task)] { task->runner_->FirstPass(task); });
 }
 
 void ComparisonRunner::FirstPass(const TaskPtr& task) {
+  bool equal = false;
+  const Answer shadow = InTime(options_.comparison_deadline, client_->clock(),
+                               [&](absl::Time deadline) { return task->ReadOther(deadline, &equal); });
+  if (equal && !shadow.timed_out) return Conclude(task, Verdict{.outcome = ComparisonOutcome::kMatch});
   const Answer served{.view = task->Served()};
-  const Answer shadow =
-      ReadTimed(*task, OtherSide(task->served_side), options_.comparison_deadline, client_->clock());
   const bool old_served = task->served_side == Side::kOld;
   const Answer& from_old = old_served ? served : shadow;
   const Answer& from_new = old_served ? shadow : served;
@@ -137,7 +145,7 @@ void ComparisonRunner::Conclude(const TaskPtr& task, Verdict verdict) {
   }
   if (!verdict.outcome.has_value()) return;
   task->verdict_ = std::move(verdict);
-  if (!client_->accepts_comparisons() || !Draw(options_.paired_latency_share)) {
+  if (prng_.Unit() >= options_.paired_latency_share || !client_->accepts_comparisons()) {
     return Record(*task, std::nullopt);
   }
   client_->executor().Submit(absl::ZeroDuration(), [task] { task->runner_->TimingPass(*task); });
@@ -148,18 +156,13 @@ void ComparisonRunner::TimingPass(const ComparisonTask& task) {
     return Time(task, side, options_.comparison_deadline, client_->clock());
   };
   // The second read finds warmer caches than the first: in random order, that favours neither side.
-  const Side first = Draw(0.5) ? Side::kOld : Side::kNew;
+  const Side first = prng_.Unit() < 0.5 ? Side::kOld : Side::kNew;
   const std::optional<absl::Duration> from_first = time(first);
   if (!from_first.has_value()) return Record(task, std::nullopt);
   const std::optional<absl::Duration> from_second = time(OtherSide(first));
   if (!from_second.has_value()) return Record(task, std::nullopt);
   Record(task,
          first == Side::kOld ? TimedPair{*from_first, *from_second} : TimedPair{*from_second, *from_first});
-}
-
-bool ComparisonRunner::Draw(double probability) {
-  MutexLock lock(&prng_mutex_);
-  return prng_.Unit() < probability;
 }
 
 // The pair is recorded with its comparison: the counts of one bucket must belong together.

@@ -21,35 +21,32 @@ bool SpeaksOfSickness(const absl::Status& status) {
 }
 
 bool MirrorBreaker::Allow(absl::Duration now) {
+  if (!open()) return true;
   MutexLock lock(&mutex_);
-  if (failures_ < failures_to_open_) return true;
+  if (!open()) return true;
   if (now < next_probe_) return false;
   next_probe_ = now + probe_interval_;
   return true;
 }
 
 void MirrorBreaker::OnSuccess() {
+  if (failures_.load(std::memory_order_relaxed) == 0) return;
   MutexLock lock(&mutex_);
-  failures_ = 0;
+  failures_.store(0, std::memory_order_relaxed);
 }
 
 void MirrorBreaker::OnFailure(absl::Duration now) {
   MutexLock lock(&mutex_);
-  if (failures_ >= failures_to_open_)
-    return;  // a probe, or one that was under way: the next probe is due as it is
-  if (++failures_ < failures_to_open_) return;
+  if (open()) return;  // a probe, or one that was under way: the next probe is due as it is
+  failures_.fetch_add(1, std::memory_order_relaxed);
+  if (!open()) return;
   opened_at_ = now;
   next_probe_ = now + probe_interval_;
 }
 
-bool MirrorBreaker::open() const {
-  MutexLock lock(&mutex_);
-  return failures_ >= failures_to_open_;
-}
-
 std::optional<absl::Duration> MirrorBreaker::OpenFor(absl::Duration now) const {
   MutexLock lock(&mutex_);
-  if (failures_ < failures_to_open_) return std::nullopt;
+  if (!open()) return std::nullopt;
   return now - opened_at_;
 }
 

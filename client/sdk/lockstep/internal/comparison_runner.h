@@ -2,7 +2,7 @@
 //
 // Some of them are then timed: both sides are read once more in random order.
 //
-//   if (runner->Admit()) runner->Start(std::make_shared<Task>(...));   // else it was shed; the caller counts
+//   if (runner->Admit()) runner->Start(std::make_shared<Task>(...));  // else it was shed: the caller counts
 //   it
 //
 // Thread-safe. Comparisons keep the runner alive, hold no lock while they call out, and hold the operation's
@@ -19,7 +19,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "core/base/mutex.h"
 #include "core/base/prng.h"
 #include "lockstep/client.h"
 #include "lockstep/comparator.h"
@@ -32,25 +31,31 @@ using SideView = absl::StatusOr<std::optional<RecordView>>;
 
 class ComparisonRunner;
 
-// One comparison from Start to its record: what is compared, and how far it is. In one piece, because every
-// compared read of a service makes one.
+// One comparison, admitted by its runner, until its record: what is compared, and how far it is. In one
+// piece, because every compared read of a service makes one.
 class ComparisonTask {
  public:
-  ComparisonTask(RouteHandle route, std::string routing_key, std::string subject, std::string trace_id,
-                 domain::Side served_side)
+  // `runner` has admitted it. By reference, because each move on the way costs something.
+  ComparisonTask(std::shared_ptr<ComparisonRunner> runner, RouteHandle&& route, std::string&& routing_key,
+                 std::string&& subject, const std::string& trace_id, domain::Side served_side)
       : route(std::move(route)),
         routing_key(std::move(routing_key)),
         subject(std::move(subject)),
-        trace_id(std::move(trace_id)),
-        served_side(served_side) {}
+        trace_id(trace_id),
+        served_side(served_side),
+        runner_(std::move(runner)) {}
   // Gives its place back, also when the executor drops it.
   virtual ~ComparisonTask();
+  ComparisonTask(const ComparisonTask&) = delete;
+  ComparisonTask& operator=(const ComparisonTask&) = delete;
 
-  // The answer that was served. Called once, on the executor, so that the request does not pay for the
-  // conversion.
+  // The answer that was served. Called on the executor, so that the request does not pay for the conversion.
   virtual SideView Served() const = 0;
   // Reads one side. What is read only for its duration is not converted, and comes back as nothing.
   virtual SideView Read(domain::Side side, absl::Time deadline, bool convert) const = 0;
+  // The same, converted, of the side that did not serve; `*equal` and nothing if the service holds it for
+  // equal to what was served.
+  virtual SideView ReadOther(absl::Time deadline, bool* equal) const = 0;
 
   const RouteHandle route;
   const std::string routing_key;
@@ -74,21 +79,21 @@ class ComparisonTask {
     }
   };
 
-  std::shared_ptr<ComparisonRunner> runner_;  // since Start
+  const std::shared_ptr<ComparisonRunner> runner_;
   size_t settle_passes_ = 0;
   // The authoritative side as last read.
   std::optional<RecordView> authoritative_;
   Verdict verdict_;  // once it is concluded
 };
 
-class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
+class ComparisonRunner {
  public:
   // `client` must outlive the runner's comparisons.
   ComparisonRunner(Client* client, const MigratorOptions& options);
 
   // Takes a place; false when all are taken or the client is shutting down.
   bool Admit();
-  // After Admit.
+  // `task` is one of this runner.
   void Start(std::shared_ptr<ComparisonTask> task);
   int in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
 
@@ -105,14 +110,10 @@ class ComparisonRunner : public std::enable_shared_from_this<ComparisonRunner> {
   // Times both sides, then records.
   void TimingPass(const ComparisonTask& task);
   void Record(const ComparisonTask& task, std::optional<TimedPair> timed);
-  // True with this probability.
-  bool Draw(double probability);
-
   Client* const client_;
   const MigratorOptions options_;
   std::atomic<int> in_flight_{0};
-  Mutex prng_mutex_;  // taken on the executor only
-  Prng prng_ ABSL_GUARDED_BY(prng_mutex_);
+  SharedPrng prng_;
 };
 
 }  // namespace lockstep::internal

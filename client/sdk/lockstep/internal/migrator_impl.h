@@ -60,25 +60,40 @@ class Migrator<Key, Record>::Access final : public internal::RecordAccess {
 template <typename Key, typename Record>
 class Migrator<Key, Record>::ComparisonOf final : public internal::ComparisonTask {
  public:
-  ComparisonOf(StatePtr state, const Key& key, const absl::StatusOr<std::optional<Record>>& served,
-               RouteHandle route, std::string routing_key, std::string subject, std::string trace_id,
-               domain::Side served_side)
-      : ComparisonTask(std::move(route), std::move(routing_key), std::move(subject), std::move(trace_id),
-                       served_side),
-        state_(std::move(state)),
+  ComparisonOf(const StatePtr& state, const Key& key, const absl::StatusOr<std::optional<Record>>& served,
+               RouteHandle&& route, std::string&& routing_key, std::string&& subject,
+               const std::string& trace_id, domain::Side served_side)
+      // The runner is the state's: one count keeps both.
+      : ComparisonTask(std::shared_ptr<internal::ComparisonRunner>(state, state->comparisons.get()),
+                       std::move(route), std::move(routing_key), std::move(subject), trace_id, served_side),
+        state_(*state),
         key_(key),
         served_(served) {}
 
-  internal::SideView Served() const override { return ViewOf(*state_, served_); }
+  internal::SideView Served() const override { return ViewOf(state_, served_); }
   internal::SideView Read(domain::Side side, absl::Time deadline, bool convert) const override {
-    const absl::StatusOr<std::optional<Record>> answer = state_->callbacks.on(side).read(
-        key_, ReadContext{route.epoch(), side, ReadPurpose::kCompare, deadline});
-    if (convert || !answer.ok()) return ViewOf(*state_, answer);
+    const absl::StatusOr<std::optional<Record>> answer = Ask(side, deadline);
+    if (convert || !answer.ok()) return ViewOf(state_, answer);
     return std::optional<RecordView>();
+  }
+  internal::SideView ReadOther(absl::Time deadline, bool* equal) const override {
+    const absl::StatusOr<std::optional<Record>> answer = Ask(internal::OtherSide(served_side), deadline);
+    *equal = IsEqual(answer);
+    if (*equal) return std::optional<RecordView>();
+    return ViewOf(state_, answer);
   }
 
  private:
-  const StatePtr state_;
+  absl::StatusOr<std::optional<Record>> Ask(domain::Side side, absl::Time deadline) const {
+    return state_.callbacks.on(side).read(key_,
+                                          ReadContext{route.epoch(), side, ReadPurpose::kCompare, deadline});
+  }
+  bool IsEqual(const absl::StatusOr<std::optional<Record>>& answer) const {
+    return state_.callbacks.equal != nullptr && answer.ok() && answer->has_value() && served_.ok() &&
+           served_->has_value() && state_.callbacks.equal(**served_, **answer);
+  }
+
+  const State& state_;
   const Key key_;
   const absl::StatusOr<std::optional<Record>> served_;
 };
@@ -200,8 +215,9 @@ absl::StatusOr<std::optional<Record>> Migrator<Key, Record>::ReadAfterWrite(cons
 }
 
 template <typename Key, typename Record>
-void Migrator<Key, Record>::Compare(const Key& key, RouteHandle route, domain::Side served_side,
-                                    std::string routing_key, std::string subject, const ReadOptions& options,
+void Migrator<Key, Record>::Compare(const Key& key, RouteHandle&& route, domain::Side served_side,
+                                    std::string&& routing_key, std::string&& subject,
+                                    const ReadOptions& options,
                                     const absl::StatusOr<std::optional<Record>>& served) {
   // A sick side would only let it wait, and whether it is sick is not what comparisons are for.
   if (state_->path->IsSick(internal::OtherSide(served_side)) || !state_->comparisons->Admit()) {

@@ -28,7 +28,7 @@ class MirrorBreaker {
   bool Allow(absl::Duration now);
   void OnSuccess();
   void OnFailure(absl::Duration now);
-  bool open() const;
+  bool open() const { return failures_.load(std::memory_order_relaxed) >= failures_to_open_; }
   // How long it has been open.
   std::optional<absl::Duration> OpenFor(absl::Duration now) const;
 
@@ -36,7 +36,8 @@ class MirrorBreaker {
   const int failures_to_open_;
   const absl::Duration probe_interval_;
   mutable Mutex mutex_;
-  int failures_ ABSL_GUARDED_BY(mutex_) = 0;  // in a row
+  // In a row. Written under the mutex, and read without it where a side is well, as nearly always.
+  std::atomic<int> failures_{0};
   absl::Duration opened_at_ ABSL_GUARDED_BY(mutex_);
   absl::Duration next_probe_ ABSL_GUARDED_BY(mutex_);
 };
