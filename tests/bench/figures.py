@@ -12,6 +12,7 @@
   figures.py ingest < FILE      FILE: the JSON lines of durable_load --part ingest; also admin
   figures.py gate_tick < FILE   FILE: the JSON lines of gate_tick_load
   figures.py restart < FILE     FILE: the JSON lines of restart_load
+  figures.py retention < FILE   FILE: the JSON lines of retention_load
   figures.py growth < FILE      FILE: the JSON lines of growth_load
   figures.py fanout_large < FILE                          ... with a message of 4 KB
   figures.py fanout_telemetry < FILE                      ... with telemetry at full load every other time
@@ -264,6 +265,7 @@ PARTS = {
                                 "batch_route_decisions": ">= 20"}),
     "gate_tick": gate_tick_figures(),
     "restart": restart_figures(),
+    "retention": [Figure("database_size", "MiB", ("retention", "peak_mib"), ("retention", "third_mib"), "<= 1.2")],
     "growth": growth_figures(),
     "fanout_1000": fanout_figures("_1000", {"propagation_p99": "<= 1.3", "push_serialisations": "<= 1"})
                    + fanout_noise_figures("_1000"),

@@ -15,29 +15,19 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
-#include <optional>
-#include <string>
-#include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "core/base/log.h"
 #include "core/base/status_macros.h"
-#include "server/engine/engine.h"
-#include "server/store/proto_record_codec.h"
-#include "server/store/rocksdb_store.h"
+#include "tests/bench/gate_fleet.h"
 #include "tests/bench/many_migrations.h"
-#include "tests/store/temp_directory.h"
 
 namespace lockstep::bench {
 namespace {
 
 constexpr double kLimitSeconds = 1;
-constexpr size_t kDifferentBuckets = 16;
-constexpr uint64_t kSeed = 1;
 // Ticks of small fleets are repeated, so that a clock can time them.
 constexpr int kLeastMigrationsPerRound = 100;
 
@@ -55,100 +45,24 @@ absl::Duration ThreadCpuTime() {
   return absl::DurationFromTimespec(now);
 }
 
-class Fleet {
- public:
-  Fleet(int migrations, const Options& options)
-      : migrations_(migrations), clock_(absl::FromUnixSeconds(1'700'000'000)) {
-    for (size_t i = 0; i < kDifferentBuckets; ++i) {
-      buckets_.push_back(BusyBucket(options.reads_per_second, options.subjects, i));
-    }
-  }
-
-  int migrations() const { return migrations_; }
-
-  absl::Status Start() {
-    LOCKSTEP_ASSIGN_OR_RETURN(store_, store::OpenRocksDbStore({.path = directory_.path()}));
-    LOCKSTEP_RETURN_IF_ERROR(
-        WriteManyMigrations({.count = migrations_, .step = TenChecks()}, codec_, clock_, store_.get()));
-    engine_ =
-        std::make_unique<engine::Engine>(store_.get(), &codec_, &clock_, kSeed, engine::EngineOptions());
-    return engine_->Start();
-  }
-
-  struct Spent {
-    absl::Duration cpu, wall;
-  };
-  absl::StatusOr<Spent> Tick() {
-    const absl::Time began = absl::Now();
-    const absl::Duration before = ThreadCpuTime();
-    LOCKSTEP_RETURN_IF_ERROR(engine_->gate().Tick());
-    return Spent{ThreadCpuTime() - before, absl::Now() - began};
-  }
-
-  // A bucket of every migration, reported and closed.
-  absl::Status Report() {
-    domain::TelemetryBatch batch;
-    for (int number = 0; number < migrations_; ++number) {
-      domain::TelemetryDelta delta;
-      delta.migration = ManyName(number);
-      const std::optional<engine::TelemetryTarget> target =
-          engine_->registry().FindTelemetryTarget(delta.migration);
-      if (!target) return absl::InternalError("the migration is not there");
-      delta.generation = target->generation;
-      delta.epoch = target->first_evidence_epoch + 2;
-      delta.contract_revision = target->contract_revision;
-      delta.bucket_start = engine::BucketFloor(clock_.Now());
-      delta.stats = buckets_[(static_cast<size_t>(number) + sequence_) % kDifferentBuckets];
-      batch.deltas.push_back(std::move(delta));
-      if (batch.deltas.size() < domain::kMaxDeltasPerBatch / 4 && number + 1 < migrations_) continue;
-      LOCKSTEP_RETURN_IF_ERROR(Send(std::exchange(batch, {})));
-    }
-    clock_.Advance(domain::kTelemetryBucket + engine::kBucketGrace);
-    return absl::OkStatus();
-  }
-
-  // Every gate has seen every bucket.
-  absl::Status CheckEvidence() const {
-    LOCKSTEP_ASSIGN_OR_RETURN(const engine::MigrationView view, engine_->registry().Get(ManyName(0)));
-    if (view.gate == nullptr || view.gate->result().checks.size() != TenChecks().checks.size() ||
-        view.gate->result().checks.front().total == 0) {
-      return absl::InternalError("the gate has not seen the evidence");
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  absl::Status Send(domain::TelemetryBatch batch) {
-    batch.instance_id = "bench";
-    batch.session = 1;
-    batch.sequence = ++sequence_;
-    absl::Notification counted;
-    absl::Status status;
-    engine_->telemetry().Report(std::move(batch), [&](absl::StatusOr<engine::TelemetryReceipt> receipt) {
-      status = receipt.status();
-      counted.Notify();
-    });
-    counted.WaitForNotification();
-    return status;
-  }
-
-  const int migrations_;
-  const store::TempDirectory directory_;
-  FakeClock clock_;
-  const store::ProtoRecordCodec codec_;
-  std::vector<domain::WindowStats> buckets_;
-  std::unique_ptr<store::Store> store_;
-  std::unique_ptr<engine::Engine> engine_;
-  uint64_t sequence_ = 0;
+struct Spent {
+  absl::Duration cpu, wall;
 };
 
-absl::Status MeasureRound(int round, int migrations, Fleet* fleet) {
+absl::StatusOr<Spent> Tick(GateFleet& fleet) {
+  const absl::Time began = absl::Now();
+  const absl::Duration before = ThreadCpuTime();
+  LOCKSTEP_RETURN_IF_ERROR(fleet.engine().gate().Tick());
+  return Spent{ThreadCpuTime() - before, absl::Now() - began};
+}
+
+absl::Status MeasureRound(int round, int migrations, GateFleet* fleet) {
   const int ticks = std::max(1, kLeastMigrationsPerRound / fleet->migrations());
   absl::Duration cpu, wall, idle;
   for (int i = 0; i < ticks; ++i) {
     LOCKSTEP_RETURN_IF_ERROR(fleet->Report());
-    LOCKSTEP_ASSIGN_OR_RETURN(const Fleet::Spent fresh, fleet->Tick());
-    LOCKSTEP_ASSIGN_OR_RETURN(const Fleet::Spent nothing_new, fleet->Tick());
+    LOCKSTEP_ASSIGN_OR_RETURN(const Spent fresh, Tick(*fleet));
+    LOCKSTEP_ASSIGN_OR_RETURN(const Spent nothing_new, Tick(*fleet));
     cpu += fresh.cpu / ticks;
     wall += fresh.wall / ticks;
     idle += nothing_new.cpu / ticks;
@@ -166,9 +80,12 @@ absl::Status MeasureRound(int round, int migrations, Fleet* fleet) {
 }
 
 absl::Status Measure(const Options& options) {
-  std::vector<std::unique_ptr<Fleet>> fleets;
+  std::vector<std::unique_ptr<GateFleet>> fleets;
   for (const int migrations : options.migrations) {
-    fleets.push_back(std::make_unique<Fleet>(std::max(1, migrations / options.divide), options));
+    fleets.push_back(
+        std::make_unique<GateFleet>(GateFleetOptions{.migrations = std::max(1, migrations / options.divide),
+                                                     .reads_per_second = options.reads_per_second,
+                                                     .subjects = options.subjects}));
     LOCKSTEP_RETURN_IF_ERROR(fleets.back()->Start());
   }
   for (int round = -1; round < options.rounds; ++round) {

@@ -31,20 +31,21 @@ declare -A about=(
   [route_pinned]="the same with client and servers on one core: for CPU time per call"
   [gate_tick]="a tick of the gate over 10,000 migrations of ten checks, and over fewer"
   [restart]="the server's start with many migrations and a long audit log"
+  [retention]="the database on disk under a constant load, hour after hour, when evidence is kept for one"
   [growth]="what one call costs as migrations, instances and pinned keys grow"
   [route_mtls]="unary and batch decisions with mutual TLS, on one core"
 )
-all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart growth fanout_telemetry route_mtls fanout_large migrator peers)
+all=(decision gate fanout_1000 fanout_10000 route route_pinned ingest admin gate_tick restart retention growth fanout_telemetry route_mtls fanout_large migrator peers)
 
-parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1 growth_divisor=1
-parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5 fanout_divisor=1 peer_calls=4000
+parts=() smoke=no build=$root/build/release rounds=20 decision_seconds=0.05 load_seconds=0.5
+fanout_divisor=1 growth_divisor=1 peer_calls=4000
 while [ $# -gt 0 ]; do
   case $1 in
     --list) for part in "${all[@]}"; do printf '%-16s %s\n' "$part" "${about[$part]}"; done; exit 0 ;;
     --build) build=${2:?--build takes a directory}; shift ;;
     --rounds) rounds=${2:?--rounds takes a number}; shift ;;
-    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 fanout_divisor=100 growth_divisor=100 ;;
-    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1 fanout_divisor=100 peer_calls=50 ;;
+    --smoke) smoke=yes rounds=2 decision_seconds=0.001 load_seconds=0.1
+             fanout_divisor=100 growth_divisor=100 peer_calls=50 ;;
     -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) if [ -z "${about[$1]:-}" ]; then echo "tests/bench/run.sh: no part named '$1'; see --list" >&2; exit 2; fi
        parts+=("$1") ;;
@@ -54,7 +55,7 @@ done
 case $rounds in ''|*[!0-9]*|0) echo "tests/bench/run.sh: '$rounds' is not a positive number" >&2; exit 2 ;; esac
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 
-for program in decision_benchmark durable_load fanout_load gate_benchmark gate_tick_load growth_load migrator_benchmark restart_load route_load; do
+for program in decision_benchmark durable_load fanout_load gate_benchmark gate_tick_load growth_load migrator_benchmark restart_load retention_load route_load; do
   [ -x "$build/tests/bench/$program" ] && continue
   echo "tests/bench/run.sh: no $program in $build; build it first:" \
        "cmake --preset release && ninja -C build/release lockstep_benchmarks" >&2
@@ -98,6 +99,7 @@ measure() {  # measure PART: what the programs print
     fanout_*) "$program/fanout_load" --rounds "$rounds" --subscribers "$((${1#fanout_} / fanout_divisor))" ;;
     ingest|admin) "$program/durable_load" --part "$1" --pairs "$rounds" --seconds "$load_seconds" ;;
     gate_tick) "$program/gate_tick_load" --rounds "$rounds" --divide "$growth_divisor" ;;
+    retention) "$program/retention_load" --rounds "$rounds" --divide "$growth_divisor" ;;
     growth) "$program/growth_load" --rounds "$rounds" --divide "$growth_divisor" ;;
     restart)
       "$program/restart_load" --rounds "$rounds" --migrations "$((10000 / growth_divisor))" \
