@@ -58,6 +58,8 @@ struct TelemetryReceipt {
   uint32_t stale_deltas = 0;  // acknowledged, not counted: of an older generation
   // The queue is more than half full: send the next batch after this long.
   std::optional<absl::Duration> retry_after = std::nullopt;
+  // Then also: keep at most so many samples of a fingerprint for it.
+  std::optional<uint32_t> samples_per_fingerprint = std::nullopt;
 };
 
 // What a generation has still to do, for level metrics.

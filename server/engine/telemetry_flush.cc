@@ -100,7 +100,9 @@ void Telemetry::Flush(std::vector<Queued> batches) {
     Results results = CommitBatches(chunk);
     if (IsCrowded()) {
       for (absl::StatusOr<TelemetryReceipt>& result : results) {
-        if (result.ok()) result->retry_after = kRetryAfter;
+        if (!result.ok()) continue;
+        result->retry_after = kRetryAfter;
+        result->samples_per_fingerprint = 0;
       }
     }
     for (size_t i = 0; i < count; ++i) chunk[i].done(results[i]);

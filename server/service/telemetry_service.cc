@@ -25,6 +25,9 @@ grpc::ServerUnaryReactor* TelemetryServiceImpl::ReportComparisons(grpc::Callback
                                   if (receipt->retry_after) {
                                     *response->mutable_retry_after() = wire::ToProto(*receipt->retry_after);
                                   }
+                                  if (receipt->samples_per_fingerprint) {
+                                    response->set_samples_per_fingerprint(*receipt->samples_per_fingerprint);
+                                  }
                                 }
                                 reactor->Finish(ToGrpcStatus(receipt.status()));
                               });

@@ -58,8 +58,11 @@ TEST(ReporterTest, RepeatsABatchUntilItIsAcknowledged) {
   const domain::TelemetryBatch* second = reporter.NextToSend(absl::Seconds(20));
   EXPECT_EQ(second->sequence, 2u);
   EXPECT_EQ(ReadsIn(*second), 4u);
-  reporter.OnReply(ReportReply{.retry_after = absl::Seconds(5)}, absl::Seconds(20));
+  EXPECT_EQ(reporter.samples_per_fingerprint(), std::nullopt);
+  reporter.OnReply(ReportReply{.retry_after = absl::Seconds(5), .samples_per_fingerprint = 1},
+                   absl::Seconds(20));
   EXPECT_TRUE(reporter.idle());
+  EXPECT_EQ(reporter.samples_per_fingerprint(), 1u);
   reporter.Add({DeltaOf(kFullName, 1, 1, 1)});
   EXPECT_EQ(reporter.NextToSend(absl::Seconds(24)), nullptr) << "asked to slow down";
   EXPECT_NE(reporter.NextToSend(absl::Seconds(25)), nullptr);
@@ -78,6 +81,10 @@ TEST(ReporterTest, WaitsAsLongAsAnOverloadedServerAsks) {
   EXPECT_EQ(reporter.NextToSend(absl::Seconds(4.9)), nullptr);
   EXPECT_GE(*reporter.due(), absl::Seconds(5));
   EXPECT_LE(*reporter.due(), absl::Seconds(5) + absl::Minutes(1));
+  EXPECT_EQ(reporter.samples_per_fingerprint(), 0u);
+  ASSERT_NE(reporter.NextToSend(absl::Minutes(2)), nullptr);
+  reporter.OnReply(ReportReply(), absl::Minutes(2));
+  EXPECT_EQ(reporter.samples_per_fingerprint(), std::nullopt) << "there is room again";
 }
 
 TEST(ReporterTest, BacklogLosesResolutionBeforeItLosesCounts) {
@@ -370,6 +377,28 @@ TEST(RecorderTest, TimedPairs) {
     EXPECT_EQ(recorder.Totals(0).paired_latency,
               (domain::PairedLatency{.slower = c.slower, .not_slower = c.not_slower}));
     EXPECT_TRUE(recorder.Totals(0).Validate().ok());
+  }
+}
+
+TEST(RecorderTest, SamplesAreLimitedAsTheServerAsks) {
+  struct Case {
+    std::optional<uint32_t> limit;
+    size_t samples;
+  };
+  FakeClock clock(absl::FromUnixSeconds(1'700'000'000));
+  TelemetryRecorder recorder({.migrations = {kFullName}, .samples_per_fingerprint = 3}, &clock);
+  for (const Case& c : {Case{std::nullopt, 3}, Case{0, 0}, Case{1, 1}, Case{9, 3}, Case{std::nullopt, 3}}) {
+    SCOPED_TRACE(c.samples);
+    recorder.LimitSamples(c.limit);
+    for (int i = 0; i < 5; ++i) {
+      recorder.RecordComparison(kTo, kSalt,
+                                {.outcome = ComparisonOutcome::kMissingInNew, .routing_key = "k"});
+    }
+    const std::vector<domain::TelemetryDelta> deltas = recorder.Collect();
+    ASSERT_EQ(deltas.size(), 1u);
+    EXPECT_EQ(deltas[0].samples.size(), c.samples);
+    EXPECT_EQ(deltas[0].stats.dropped.samples_dropped, 5 - c.samples);
+    EXPECT_EQ(deltas[0].stats.comparison(ComparisonOutcome::kMissingInNew), 5u);
   }
 }
 

@@ -282,6 +282,7 @@ TEST_F(TelemetryTest, AFloodIsBoundedInMemoryAndLosesNothing) {
           if (got.ok()) {
             ++accepted;
             slowed_down += got->retry_after.has_value() ? 1 : 0;
+            EXPECT_EQ(got->samples_per_fingerprint.has_value(), got->retry_after.has_value());
           } else {
             EXPECT_EQ(ReasonOf(got.status()), "QUEUE_FULL");
             EXPECT_EQ(GetErrorInfo(got.status())->metadata.count("retry_after_ms"), 1u);

@@ -153,7 +153,7 @@ absl::StatusOr<ReportReply> Server::Report(const domain::TelemetryBatch& batch) 
   Look();
   if (!receipt.ok()) return receipt.status();
   ++(receipt->duplicate ? stats_->repeated_reports : stats_->reports);
-  return ReportReply{receipt->duplicate, receipt->stale_deltas, std::nullopt};
+  return ReportReply{.duplicate = receipt->duplicate, .stale_deltas = receipt->stale_deltas};
 }
 
 absl::Status Server::Open(const ConnectionPtr& connection) {

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -122,6 +123,13 @@ class TelemetryRecorder {
   // of them are on the new side now.
   void RecordBackfill(const Attribution& to, uint64_t rows_to_copy, uint64_t rows_copied);
 
+  // Keeps at most so many samples of a fingerprint, flush and thread from now on, if TelemetryOptions allow
+  // that many; nothing: as these say. For a server that is overloaded.
+  void LimitSamples(std::optional<uint32_t> samples_per_fingerprint) {
+    samples_limit_.store(samples_per_fingerprint.value_or(std::numeric_limits<uint32_t>::max()),
+                         std::memory_order_relaxed);
+  }
+
   // Takes out what was recorded since the last call, one delta for each (migration, generation, epoch,
   // contract revision, bucket), in that order.
   std::vector<domain::TelemetryDelta> Collect();
@@ -160,6 +168,7 @@ class TelemetryRecorder {
   const TelemetryOptions options_;
   const Clock* const clock_;
   const internal::FenceKind fences_;
+  std::atomic<uint32_t> samples_limit_{std::numeric_limits<uint32_t>::max()};
   // By thread slot; null until a thread of that number records. The last one is shared.
   std::array<std::atomic<Shard*>, internal::kThreadSlots + 1> shards_ = {};
   Mutex shared_shard_mutex_;

@@ -80,6 +80,8 @@ struct ReportReply {
   bool duplicate = false;                     // it had been counted before
   uint32_t stale_deltas = 0;                  // acknowledged but of an older generation, so not counted
   std::optional<absl::Duration> retry_after;  // the server asks to slow down
+  // For the next batch, whatever is configured; nothing: as configured.
+  std::optional<uint32_t> samples_per_fingerprint;
 };
 
 // Thread-safe. Outlives its streams, and is not destroyed from within a handler or a ReportDone.

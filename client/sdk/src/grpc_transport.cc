@@ -233,6 +233,9 @@ struct ReportCall {
     if (!status.ok()) return done(FromGrpc(status));
     ReportReply reply{.duplicate = response.duplicate(), .stale_deltas = response.stale_deltas()};
     if (response.has_retry_after()) reply.retry_after = FromProto(response.retry_after());
+    if (response.has_samples_per_fingerprint()) {
+      reply.samples_per_fingerprint = response.samples_per_fingerprint();
+    }
     done(std::move(reply));
   }
 

@@ -199,6 +199,7 @@ void Reporter::OnReply(const absl::StatusOr<ReportReply>& reply, absl::Duration 
     ++acknowledged_;
     attempts_ = 0;
     not_before_ = reply->retry_after.has_value() ? now + *reply->retry_after : now;
+    samples_per_fingerprint_ = reply->samples_per_fingerprint;
     return;
   }
   switch (reply.status().code()) {
@@ -220,8 +221,10 @@ void Reporter::OnReply(const absl::StatusOr<ReportReply>& reply, absl::Duration 
     default:  // anything else may pass
       break;
   }
-  not_before_ = now + AskedToWait(reply.status()) +
-                FullJitter(options_.backoff_initial, options_.backoff_max, attempts_, prng_);
+  const absl::Duration asked = AskedToWait(reply.status());
+  // No room for what it could take: not the moment for what can be left out.
+  if (asked > absl::ZeroDuration()) samples_per_fingerprint_ = 0;
+  not_before_ = now + asked + FullJitter(options_.backoff_initial, options_.backoff_max, attempts_, prng_);
   ++attempts_;
 }
 

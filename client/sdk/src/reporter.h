@@ -56,6 +56,8 @@ class Reporter {
   // When NextToSend may have something, given that there is something; nothing while a reply is awaited or
   // when there is nothing.
   std::optional<absl::Duration> due() const;
+  // What the server, as it last answered, leaves to the mismatches of the next batch; nothing: as configured.
+  std::optional<uint32_t> samples_per_fingerprint() const { return samples_per_fingerprint_; }
   uint64_t acknowledged() const { return acknowledged_; }
   uint64_t operations_dropped() const { return operations_dropped_; }
   uint64_t operations_waiting() const;
@@ -89,6 +91,7 @@ class Reporter {
   absl::Duration not_before_ = absl::ZeroDuration();
   // When a batch was sent last, for the first time or again; nothing: never.
   std::optional<absl::Duration> last_sent_;
+  std::optional<uint32_t> samples_per_fingerprint_;
   uint64_t acknowledged_ = 0;
   uint64_t operations_dropped_ = 0;
 };

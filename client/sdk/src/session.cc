@@ -82,7 +82,10 @@ absl::Duration Session::RunOnce() {
     // About that long: between half and one and a half times.
     drained_until_ = now + *mail.drain * (0.5 + prng_.Unit());
   }
-  if (mail.report.has_value()) reporter_.OnReply(*mail.report, now);
+  if (mail.report.has_value()) {
+    reporter_.OnReply(*mail.report, now);
+    parts_.telemetry->LimitSamples(reporter_.samples_per_fingerprint());
+  }
   if (closing_.load(std::memory_order_acquire)) {
     intake_.Close();
     ring_->Close();

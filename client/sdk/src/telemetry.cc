@@ -274,8 +274,10 @@ domain::MismatchSample* TelemetryRecorder::NewSample(Cell& cell, absl::string_vi
                                                      absl::string_view kind) const {
   const auto fingerprint = std::make_pair(std::string(field), std::string(kind));
   const auto kept = cell.kept.find(fingerprint);
-  const bool enough = kept != cell.kept.end() && kept->second >= options_.samples_per_fingerprint;
-  if (enough || options_.samples_per_fingerprint == 0 || cell.samples.size() >= domain::kMaxSamplesPerDelta) {
+  const uint32_t most =
+      std::min(options_.samples_per_fingerprint, samples_limit_.load(std::memory_order_relaxed));
+  const bool enough = (kept == cell.kept.end() ? 0 : kept->second) >= most;
+  if (enough || cell.samples.size() >= domain::kMaxSamplesPerDelta) {
     ++cell.stats.dropped.samples_dropped;
     return nullptr;
   }
