@@ -341,10 +341,17 @@ absl::StatusOr<RemoteRouting> Registry::RouteRemotely(absl::string_view name) co
   const absl::Duration validity = options_.remote_decision_validity;
   LOCKSTEP_RETURN_IF_ERROR(CheckNotBehind(name));
   while (true) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr entry, FindEntry(name));
-    entry->published->NoteRemoteUntil(clock_->SinceBoot() + validity);
-    LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr now, FindEntry(name));
-    if (now->published == entry->published) return RemoteRouting{entry->published->routing, validity};
+    const std::shared_ptr<const Entries> all = entries();
+    const EntryPtr* const entry = all->Find(name);
+    if (entry == nullptr) return MigrationNotFound(name);
+    const PublishedState& published = *(*entry)->published;
+    published.NoteRemoteUntil(clock_->SinceBoot() + validity);
+    // Nearly always nothing has been replaced meanwhile, of any migration, and it need not be found again.
+    if (entries() != all) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const EntryPtr now, FindEntry(name));
+      if (now->published.get() != &published) continue;
+    }
+    return RemoteRouting{published.routing, validity};
   }
 }
 
