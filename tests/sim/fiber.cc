@@ -49,7 +49,7 @@ void Fiber::Main() {
   setcontext(&self->back_);
 }
 
-void Fiber::Prepare(std::function<void()> body) {
+void Fiber::Prepare(absl::AnyInvocable<void()> body) {
   LOCKSTEP_CHECK(getcontext(&context_) == 0, "getcontext");
   context_.uc_stack.ss_sp = stack_.get();
   context_.uc_stack.ss_size = kStackBytes;
@@ -59,7 +59,7 @@ void Fiber::Prepare(std::function<void()> body) {
   cancelled_ = done_ = false;
 }
 
-Fiber* FiberPool::New(std::function<void()> body) {
+Fiber* FiberPool::New(absl::AnyInvocable<void()> body) {
   if (free_.empty()) {
     all_.emplace_back(new Fiber());
     free_.push_back(all_.back().get());

@@ -9,9 +9,10 @@
 #include <ucontext.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
+
+#include "absl/functional/any_invocable.h"
 
 namespace lockstep::sim {
 
@@ -40,12 +41,12 @@ class Fiber {
 
   Fiber() : stack_(new char[kStackBytes]) {}
   static void Main();
-  void Prepare(std::function<void()> body);
+  void Prepare(absl::AnyInvocable<void()> body);
 
   const std::unique_ptr<char[]> stack_;
   ucontext_t context_;
   ucontext_t back_;
-  std::function<void()> body_;
+  absl::AnyInvocable<void()> body_;
   uint64_t id_ = 0;
   bool cancelled_ = false;
   bool done_ = true;
@@ -55,7 +56,7 @@ class Fiber {
 class FiberPool {
  public:
   // Starts `body`, which must not let an exception out, at the first Resume.
-  Fiber* New(std::function<void()> body);
+  Fiber* New(absl::AnyInvocable<void()> body);
   // `fiber` is done.
   void Release(Fiber* fiber);
 

@@ -121,7 +121,7 @@ void Life::RunClient() {
   ready_once_ = ready_once_ || client_->Stats().snapshot_revision > 0;
 }
 
-void Life::StartFiber(std::function<void()> body) {
+void Life::StartFiber(Task body) {
   Fiber* const fiber = commons_->fibers.New(std::move(body));
   fibers_[fiber->id()].fiber = fiber;
   ResumeFiber(fiber);

@@ -71,7 +71,7 @@ class Life final : public NetworkClient, public Executor, public std::enable_sha
   void Event(const std::function<void()>& run);
   void After(absl::Duration simulated, std::function<void()> run);
   void RunClient();
-  void StartFiber(std::function<void()> body);
+  void StartFiber(Task body);
   void ResumeFiber(Fiber* fiber);
   void RunTask(uint64_t id);
   void WaitForTheEnd(Departure departure, absl::Time patience);

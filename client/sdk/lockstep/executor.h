@@ -19,7 +19,8 @@ namespace lockstep {
 // Thread-safe.
 class Executor {
  public:
-  using Task = absl::AnyInvocable<void()>;  // move-only; called at most once
+  // Called at most once. Move-only; for a pool that copies its tasks put it into a shared_ptr.
+  using Task = absl::AnyInvocable<void()>;
   virtual ~Executor() = default;
   // Runs `task` after about `delay` (>= 0). Never runs it within the call. Unbounded: callers bound what they
   // submit. A task that will never run (the executor has stopped) is destroyed, which releases what it holds.
