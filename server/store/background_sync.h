@@ -1,4 +1,5 @@
-// A sync that its caller doesn't wait for: it runs on a thread of its own while the caller goes on.
+// A sync that its caller doesn't wait for: it runs on a thread of its own, as soon as there is a CPU to
+// spare, while the caller goes on.
 //
 //   BackgroundSync sync([&file] { return file.SyncData(); });
 //   ...
@@ -27,10 +28,14 @@ class BackgroundSync {
 
   // Starts a sync and returns. The one before must be done: Wait first.
   void Start();
-  // Returns what the last sync returned, once it is done; OK when there was none.
+  // Returns what the last sync returned, once it is done; OK when there was none. A sync whose thread has not
+  // come to it yet runs in the caller.
   absl::Status Wait();
 
  private:
+  enum class State { kStarted, kRunning, kDone };
+
+  void Run() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Loop();
 
   const std::function<absl::Status()> sync_;
@@ -38,7 +43,7 @@ class BackgroundSync {
   Mutex mutex_;
   CondVar started_;
   CondVar done_;
-  bool pending_ ABSL_GUARDED_BY(mutex_) = false;  // from Start until the sync is done
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kDone;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status result_ ABSL_GUARDED_BY(mutex_);
 

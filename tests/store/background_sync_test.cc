@@ -69,6 +69,21 @@ TEST_F(BackgroundSyncTest, StartReturnsWhileItRunsAndWaitWhenItIsDone) {
   EXPECT_EQ(held_.begun(), 100u);
 }
 
+// Whether its thread or the caller of Wait comes to it first.
+TEST_F(BackgroundSyncTest, EveryStartIsOneSync) {
+  size_t syncs = 0;  // ordered by Start and Wait
+  BackgroundSync counting([&syncs] {
+    ++syncs;
+    return absl::OkStatus();
+  });
+  for (size_t round = 1; round <= 1000; ++round) {
+    counting.Start();
+    if (round % 2 == 0) std::this_thread::yield();
+    EXPECT_EQ(counting.Wait(), absl::OkStatus());
+    ASSERT_EQ(syncs, round);
+  }
+}
+
 TEST_F(BackgroundSyncTest, WaitTellsHowTheLastOneWentAsOftenAsItIsAsked) {
   const std::vector<absl::Status> results = {absl::OkStatus(), absl::UnavailableError("no"),
                                              absl::OkStatus()};
