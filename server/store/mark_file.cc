@@ -66,15 +66,24 @@ absl::StatusOr<MarkFile> MarkFile::Create(const std::string& path, absl::string_
   contents += slot;
   contents.resize(kSlots * kSlotDistanceBytes, '\0');
   LOCKSTEP_RETURN_IF_ERROR(WriteFileAtomically(path, contents));
-  return Open(path);
+  LOCKSTEP_ASSIGN_OR_RETURN(MarkFile mark, Open(path));
+  mark.durable_ = true;
+  return mark;
 }
 
 absl::Status MarkFile::Write(uint64_t revision) {
+  if (!durable_) LOCKSTEP_RETURN_IF_ERROR(Sync());
   const size_t slot = 1 - newest_slot_;
   LOCKSTEP_RETURN_IF_ERROR(file_.WriteAt(slot * kSlotDistanceBytes, EncodeSlot(store_id_, revision)));
-  LOCKSTEP_RETURN_IF_ERROR(file_.SyncData());
+  durable_ = false;
   newest_slot_ = slot;
   revision_ = revision;
+  return absl::OkStatus();
+}
+
+absl::Status MarkFile::Sync() {
+  LOCKSTEP_RETURN_IF_ERROR(file_.SyncData());
+  durable_ = true;
   return absl::OkStatus();
 }
 

@@ -254,6 +254,7 @@ absl::StatusOr<OpenedDirectory> OpenDirectory(const RocksDbStoreOptions& options
   // Opening made all of this durable in table files, and readers will see it: the mark has to follow.
   if (mark) {
     LOCKSTEP_RETURN_IF_ERROR(mark->Write(revision));
+    LOCKSTEP_RETURN_IF_ERROR(mark->Sync());
   } else {
     LOCKSTEP_ASSIGN_OR_RETURN(mark,
                               MarkFile::Create(directory.mark_path(), checked.header.store_id, revision));

@@ -8,6 +8,7 @@
 #include "core/base/log.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
+#include "server/store/background_sync.h"
 #include "server/store/commit_queue.h"
 #include "server/store/rocksdb_open.h"
 #include "server/store/rocksdb_status.h"
@@ -90,6 +91,12 @@ class RocksDbStore final : public Store {
                [this](absl::Span<const WriteBatch* const> batches, uint64_t last_revision) {
                  return WriteGroup(batches, last_revision);
                }) {}
+  ~RocksDbStore() override {
+    // Nothing is lost by it: the commits are durable without their mark.
+    if (const absl::Status marked = mark_sync_.Wait(); !marked.ok()) {
+      Log(LogLevel::kWarning, "syncing the last mark failed", {{"error", marked.message()}});
+    }
+  }
 
   absl::StatusOr<uint64_t> Commit(WriteBatch batch, std::optional<uint64_t> expected_revision) override {
     LOCKSTEP_RETURN_IF_ERROR(ValidateBatch(batch));
@@ -144,6 +151,9 @@ class RocksDbStore final : public Store {
   // Called by the queue, one thread at a time.
   absl::Status WriteGroup(absl::Span<const WriteBatch* const> batches, uint64_t last_revision) {
     if (!stopped_.ok()) return stopped_;
+    // Nothing is written while the mark of what is there can still be lost: a torn end of this group would
+    // hide the loss of the one before.
+    if (const absl::Status marked = mark_sync_.Wait(); !marked.ok()) return StopWithoutMark(marked);
     if (full_) LOCKSTEP_RETURN_IF_ERROR(ResumeAfterFullDisk());
     rocksdb::WriteBatch group;
     LOCKSTEP_RETURN_IF_ERROR(FlushIfNeeded(Fill(batches, last_revision, &group)));
@@ -154,6 +164,7 @@ class RocksDbStore final : public Store {
     if (written.IsNoSpace()) return DiskFull(written.ToString());
     if (!written.ok()) return StopWithUnknownOutcome(FromRocksDb(written, "commit to", path()));
     if (absl::Status marked = mark_.Write(last_revision); !marked.ok()) return StopWithUnknownOutcome(marked);
+    mark_sync_.Start();
     return absl::OkStatus();
   }
 
@@ -245,6 +256,17 @@ class RocksDbStore final : public Store {
     return stopped_;
   }
 
+  // The commits up to the mark were acknowledged and are durable, but the mark may not be: what is written
+  // from now on could be lost without anybody noticing. UNKNOWN, though this commit was not written, because
+  // that is what makes the server restart.
+  absl::Status StopWithoutMark(const absl::Status& cause) {
+    Stop(absl::UnavailableError(
+             absl::StrCat("the commits up to revision ", mark_.revision(),
+                          " were made, but their mark could not be synced: ", cause.message())))
+        .IgnoreError();
+    return absl::UnknownError(stopped_.message());
+  }
+
   // `cause` left it open whether the group is durable.
   absl::Status StopWithUnknownOutcome(const absl::Status& cause) {
     Stop(cause).IgnoreError();
@@ -255,8 +277,10 @@ class RocksDbStore final : public Store {
   const RocksDbStoreOptions options_;
   const DataDirectory directory_;  // before the database, so that its lock goes last
 
-  // The writing thread's, of which the queue lets in one at a time.
+  // The writing thread's, of which the queue lets in one at a time; the mark is the syncing thread's from
+  // Start until Wait.
   MarkFile mark_;
+  BackgroundSync mark_sync_{[this] { return mark_.Sync(); }};
   size_t unflushed_bytes_ = 0;
   bool full_ = false;     // a write failed for lack of space; nothing is written before ResumeAfterFullDisk
   absl::Status stopped_;  // not OK: the answer to every further commit

@@ -4,12 +4,18 @@
 // WHAT AN ACKNOWLEDGED COMMIT MEANS. For each group of commits, in this order:
 //
 //   1. one RocksDB write holds all changes of the group and its last revision; the write-ahead log is synced
-//   2. the mark file gets that revision and is synced
+//   2. the mark file gets that revision
 //   3. the commits return OK
+//   4. the mark file is synced, behind the answer, and only then the next group is written
 //
 // So at every moment  acknowledged <= mark <= durable revision. At open, `revision < mark` means that commits
 // somebody was told of are gone, and the store refuses to open (DATA_LOSS); `revision > mark` is the tail of
-// a group that a crash kept from being acknowledged, and is kept.
+// a group that a crash kept from being acknowledged or from getting its mark, and is kept.
+//
+// What 4 after 3 gives up: when the machine, not just the process, stops between the two (the time of one
+// sync, and until a thread gets its turn), and the disk in addition loses the end of a log that it had
+// synced, the loss of that one group goes unnoticed. An earlier group's does not, since its mark is durable
+// before a byte of the next is written; for the same reason a torn end of the next group cannot hide it.
 //
 // Why the mark is needed: no recovery mode of RocksDB notices a write-ahead log that is cut off or missing,
 // and the one that survives a kill (kTolerateCorruptedTailRecords) also takes some damage for a torn tail.

@@ -84,7 +84,9 @@ class Store {
   //   a
   //                       restart, when there is space. Should the process die before that, the commit is as
   //                       unknown as any that was running at its death.
-  //   UNKNOWN             writing or syncing failed: the commit may or may not be there after a restart.
+  //   UNKNOWN             writing or syncing failed, now or behind the commit before, which had been answered
+  //   and
+  //                       is durable: the commit may or may not be there after a restart.
   //                       Data that a failed sync left in the page cache may look written and never reach the
   //                       disk, so nothing may be built on it: the store stops accepting commits until it is
   //                       opened again, which re-reads what is there and makes it durable.

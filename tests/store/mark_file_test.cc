@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+#include <utility>
+
 #include "tests/store/rocksdb_test_util.h"
+#include "tests/store/sync_hook.h"
 
 namespace lockstep::store {
 namespace {
@@ -40,6 +44,8 @@ TEST_F(MarkFileTest, TheLastWriteIsRead) {
   for (const uint64_t revision : {6, 7, 300, 301, 302}) {
     ASSERT_TRUE(mark->Write(revision).ok());
     EXPECT_EQ(mark->revision(), revision);
+    EXPECT_EQ(Reopen(), revision) << "before it is synced";
+    ASSERT_TRUE(mark->Sync().ok());
     EXPECT_EQ(Reopen(), revision);
   }
 }
@@ -65,6 +71,36 @@ TEST_F(MarkFileTest, ATornWriteLeavesTheMarkBefore) {
       EXPECT_EQ(Reopen(), newest == 0 ? 6u : 5u);
     }
   }
+}
+
+// Else a crash could tear both: a slot is overwritten only when the other one is durable.
+TEST_F(MarkFileTest, AWriteComesAfterTheSyncOfTheOneBefore) {
+  ASSERT_TRUE(MarkFile::Create(path_, id_, 5).ok());
+  int syncs = 0;
+  uint64_t last_synced = 0;
+  bool fails = false;
+  const SyncHook hook([&](const std::string&, const std::function<int()>& sync) {
+    if (std::exchange(fails, false)) return errno = EIO, -1;
+    ++syncs;
+    last_synced = Reopen();
+    return sync();
+  });
+  absl::StatusOr<MarkFile> mark = MarkFile::Open(path_);
+  ASSERT_TRUE(mark.ok()) << mark.status();
+  ASSERT_TRUE(mark->Write(6).ok());
+  EXPECT_EQ(syncs, 1) << "whoever wrote 5 may have been killed before syncing it";
+  EXPECT_EQ(last_synced, 5u);
+  ASSERT_TRUE(mark->Sync().ok());
+  ASSERT_TRUE(mark->Write(7).ok());
+  EXPECT_EQ(syncs, 2);
+  EXPECT_EQ(last_synced, 6u);
+  ASSERT_TRUE(mark->Write(8).ok());
+  EXPECT_EQ(syncs, 3);
+  EXPECT_EQ(last_synced, 7u);
+  fails = true;
+  EXPECT_EQ(mark->Write(9).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Reopen(), 8u);
+  EXPECT_EQ(mark->revision(), 8u);
 }
 
 TEST_F(MarkFileTest, NoIntactSlotIsDataLoss) {

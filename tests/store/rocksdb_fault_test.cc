@@ -1,9 +1,9 @@
-// Faults of a running store, made with real files: a failing sync, a failing mark, a file-size limit, a full
-// disk.
+// Faults of a running store, made with real files: a failing sync of the log, a full disk. The mark's are in
+// rocksdb_mark_sync_test.cc.
 //
-// A failing sync: the store's own descriptor is replaced by one on which fdatasync or write fails. Each fault
-// runs in this process and needs no privilege; the full disk is a small tmpfs in a mount namespace of a child
-// process, which ends with it.
+// A failing sync: the store's own descriptor is replaced by one on which fdatasync fails, in this process and
+// without privileges; the full disk is a small tmpfs in a mount namespace of a child process, which ends with
+// it.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,18 +21,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// This process's descriptor that is open for writing on `path`.
-int DescriptorOf(const std::filesystem::path& path) {
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code error;
-    if (std::filesystem::read_symlink(entry.path(), error) != path) continue;
-    const int fd = std::stoi(entry.path().filename().string());
-    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY) return fd;
-  }
-  ADD_FAILURE() << path << " is not open";
-  return -1;
-}
 
 class RocksDbFaultTest : public ::testing::Test {
  protected:
@@ -75,15 +63,6 @@ TEST_F(RocksDbFaultTest, AFailedSyncIsAnUnknownOutcomeAndStopsTheStore) {
   MustCommit(store_.get(), KnownBatch(11));
   close(ends[0]);
   close(ends[1]);
-}
-
-TEST_F(RocksDbFaultTest, AFailedMarkIsAnUnknownOutcomeAndStopsTheStore) {
-  const int full = open("/dev/full", O_RDWR | O_CLOEXEC);
-  ASSERT_GE(dup2(full, DescriptorOf(path_ + "/mark")), 0);
-  close(full);
-  ExpectUnknownThenStopped();
-  EXPECT_EQ(CommitsAfterReopening(), 11u) << "the log had it already; nobody was told so";
-  MustCommit(store_.get(), KnownBatch(12));
 }
 
 // The full disk

@@ -2,6 +2,7 @@
 // damage.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -49,6 +50,18 @@ inline std::optional<uint64_t> KnownCommits(const Store& store) {
   if (rows.empty() ? last.has_value() : last != AuditKey(rows.size())) return std::nullopt;
   if (store.revision() != rows.size()) return std::nullopt;
   return rows.size();
+}
+
+// This process's descriptor that is open for writing on `path`.
+inline int DescriptorOf(const std::filesystem::path& path) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) != path) continue;
+    const int fd = std::stoi(entry.path().filename().string());
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY) return fd;
+  }
+  ADD_FAILURE() << path << " is not open";
+  return -1;
 }
 
 inline std::string ReadFile(const std::filesystem::path& path) {
