@@ -19,6 +19,14 @@ constexpr double kLeastEventsToJudge = 5;
 
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 
+WeightedCount Weighted(const EventCount& count) {
+  return {static_cast<double>(count.events), static_cast<double>(count.trials)};
+}
+
+WeightedCount Divided(const WeightedCount& count, double dispersion) {
+  return {count.events / dispersion, count.trials / dispersion};
+}
+
 }  // namespace
 
 MetricEvidence::MetricEvidence(const Check& check) : null_(check), row_(&RowOf(check.metric)), check_(check) {
@@ -35,6 +43,8 @@ void MetricEvidence::ResetScope(absl::Time start) {
   new_arm_.StartAnew();
   old_arm_.StartAnew();
   if (is_ratio()) ratio_down_.emplace(row().advance_lambda);
+  ratio_down_every_.reset();
+  every_new_events_ = every_old_events_ = 0;
 }
 
 void MetricEvidence::BeginStep(absl::Time start, bool tested) {
@@ -72,24 +82,54 @@ void MetricEvidence::AddBucket(absl::Time start, const WindowStats& bucket, cons
   if (!is_ratio() && trend_.WantsReference(start)) trend_.TakeReference(new_arm_.Distinct(), null_.bound);
   // Both arms by the same number, or the ratio would change.
   dispersion_ = std::max(new_arm_.Dispersion(), old_arm_.Dispersion());
-  const SubjectCounter::Counted new_arm = new_arm_.Add(observed->new_arm, dispersion_);
-  const SubjectCounter::Counted old_arm = old_arm_.Add(observed->old_arm, dispersion_);
+  // A bet on every event is decided before the bucket is seen, and only where it is known how they cluster.
+  const bool knows_dispersion = new_arm_.KnowsDispersion();
+  const SubjectCounter::BucketCounts new_arm = new_arm_.Add(observed->new_arm, dispersion_);
+  const SubjectCounter::BucketCounts old_arm = old_arm_.Add(observed->old_arm, dispersion_);
   new_arm_.Settle();  // of the old arm only sums are read
-  const WeightedCount rise = {new_arm.spread_events, new_arm.count.trials};
-  std::array<double, kMaxGridSize> deltas;
-  const auto add = [&](ChangePointEvidence& evidence) {
-    evidence.AddBucket(start, absl::MakeConstSpan(deltas.data(), UpGrid().size()), rise.events, rise.trials);
-  };
+  const Counts once = {new_arm.once, old_arm.once.count};
+  std::optional<Counts> every, every_divided;
+  if (new_arm.every) every = {*new_arm.every, Weighted(observed->old_arm.count)};
+  if (every && knows_dispersion) {
+    every_divided = {{Divided(every->new_arm.count, dispersion_), Divided(every->new_arm.rise, dispersion_)},
+                     Divided(every->old_arm, dispersion_)};
+  }
   if (ratio_up_) {
-    LogLikelihoodRatios(UpGrid(), row().rollback_lambda, rise, old_arm.count, absl::MakeSpan(deltas));
-    add(*ratio_up_);
-    ratio_down_->AddBucket(new_arm.count, old_arm.count);
+    AddRise(start, once, every_divided, *ratio_up_, [this](const Counts& counts, absl::Span<double> out) {
+      // Trials only weigh the arms here: all of them, however many are events.
+      const WeightedCount new_counts = {counts.new_arm.rise.events, counts.new_arm.count.trials};
+      LogLikelihoodRatios(UpGrid(), row().rollback_lambda, new_counts, counts.old_arm, out);
+    });
+    AddRatioDown(once, every);
   }
   if (rate_up_) {
-    rate_->LogLikelihoodRatiosUp(rise.events, rise.trials, absl::MakeSpan(deltas));
-    add(*rate_up_);
+    AddRise(start, once, every_divided, *rate_up_, [this](const Counts& counts, absl::Span<double> out) {
+      rate_->LogLikelihoodRatiosUp(counts.new_arm.rise.events, counts.new_arm.rise.trials, out);
+    });
   }
-  if (!is_ratio()) trend_.AddBucket(rise.events, rise.trials);
+  if (!is_ratio()) trend_.AddBucket(once.new_arm.rise.events, once.new_arm.rise.trials);
+}
+
+template <typename LogRatios>
+void MetricEvidence::AddRise(absl::Time start, const Counts& once, const std::optional<Counts>& every,
+                             RiseEvidence& evidence, const LogRatios& log_ratios) {
+  std::array<double, kMaxGridSize> once_deltas, every_deltas;
+  const auto bucket = [&](const Counts& counts, std::array<double, kMaxGridSize>& deltas) {
+    log_ratios(counts, absl::MakeSpan(deltas));
+    return RiseEvidence::Bucket{absl::MakeConstSpan(deltas.data(), UpGrid().size()), counts.new_arm.rise};
+  };
+  std::optional<RiseEvidence::Bucket> every_bucket;
+  if (every) every_bucket = bucket(*every, every_deltas);
+  evidence.AddBucket(start, bucket(once, once_deltas), every_bucket);
+}
+
+void MetricEvidence::AddRatioDown(const Counts& once, const std::optional<Counts>& every) {
+  if (every && !ratio_down_every_) ratio_down_every_ = ratio_down_;
+  ratio_down_->AddBucket(once.new_arm.count, once.old_arm);
+  const Counts& all = every ? *every : once;
+  if (ratio_down_every_) ratio_down_every_->AddBucket(all.new_arm.count, all.old_arm);
+  every_new_events_ += all.new_arm.count.events;
+  every_old_events_ += all.old_arm.events;
 }
 
 double MetricEvidence::LogRollback() const {
@@ -99,6 +139,14 @@ double MetricEvidence::LogRollback() const {
   return std::min(ratio_up_->LogEvidence(), rate_up_->LogEvidence());
 }
 
+// The smaller of two ways to count: each subject once, which a broken customer of old's doesn't fool, and
+// every event, which isn't fooled where most subjects have had one on either side, however often they fail on
+// new.
+double MetricEvidence::LogRatioDown() const {
+  const double once = ratio_down_ ? ratio_down_->LogEvidence() : 0;
+  return ratio_down_every_ ? std::min(once, ratio_down_every_->LogEvidence()) : once;
+}
+
 double MetricEvidence::LogAdvance() const {
   double log_rate = kNoEvidence;
   if (rate_) {
@@ -106,7 +154,7 @@ double MetricEvidence::LogAdvance() const {
     log_rate = rate_->LogDown(distinct.events(), distinct.trials());
   }
   if (!is_ratio()) return log_rate;
-  const double log_ratio = ratio_down_ ? ratio_down_->LogEvidence() : 0;
+  const double log_ratio = LogRatioDown();
   if (!rate_) return log_ratio;
   return LogAddExp(log_ratio, log_rate) - std::log(2.0);
 }
@@ -138,9 +186,13 @@ bool MetricEvidence::WillNotResolve() const {
   const EventCount& old_arm = old_arm_.reported();
   const double events = new_arm_.affected() + old_arm_.affected();
   if (new_arm.trials == 0 || old_arm.trials == 0 || events == 0) return rate_.has_value();
-  return RatioEvidence::DriftPerEvent(new_arm_.affected() / events,
-                                      NullShare(row().advance_lambda, static_cast<double>(new_arm.trials),
-                                                static_cast<double>(old_arm.trials))) <= 0;
+  const double null_share = NullShare(row().advance_lambda, static_cast<double>(new_arm.trials),
+                                      static_cast<double>(old_arm.trials));
+  const auto falls = [&](double new_events, double old_events) {
+    return RatioEvidence::DriftPerEvent(new_events / (new_events + old_events), null_share) <= 0;
+  };
+  return falls(new_arm_.affected(), old_arm_.affected()) ||
+         (ratio_down_every_ && falls(every_new_events_, every_old_events_));
 }
 
 std::optional<ChangePointEvidence::Rise> MetricEvidence::MostLikelyRise() const {

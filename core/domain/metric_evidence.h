@@ -15,10 +15,10 @@
 
 #include "absl/time/time.h"
 #include "core/domain/alpha_spending.h"
-#include "core/domain/change_point_evidence.h"
 #include "core/domain/latency_edges.h"
 #include "core/domain/plan.h"
 #include "core/domain/ratio_evidence.h"
+#include "core/domain/rise_evidence.h"
 #include "core/domain/subject_counter.h"
 #include "core/domain/trend_alarm.h"
 
@@ -74,19 +74,31 @@ class MetricEvidence {
   std::optional<Observations> Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
   bool is_ratio() const { return row().family == MetricFamily::kRatio; }
   void ResetScope(absl::Time start);
+  // What a bucket counts for on both arms, by one way of counting.
+  struct Counts {
+    SubjectCounter::Counted new_arm;
+    WeightedCount old_arm;
+  };
+  template <typename LogRatios>
+  static void AddRise(absl::Time start, const Counts& once, const std::optional<Counts>& every,
+                      RiseEvidence& evidence, const LogRatios& log_ratios);
+  void AddRatioDown(const Counts& once, const std::optional<Counts>& every);
+  double LogRatioDown() const;
 
   NullHypothesis null_;
   const MetricRow* row_;  // of the metric table, which stays
   Check check_;           // what to observe
   std::optional<FixedRate> rate_;
-  std::optional<ChangePointEvidence> ratio_up_;
-  std::optional<ChangePointEvidence> rate_up_;
+  std::optional<RiseEvidence> ratio_up_;
+  std::optional<RiseEvidence> rate_up_;
   // Since scope_start_. Both arms count subjects once from the same moment on: if old had counted its chronic
   // failures before new began, the same failures would look new on new.
   absl::Time scope_start_ = absl::InfinitePast();
   SubjectCounter new_arm_;  // or the rate
   SubjectCounter old_arm_;
-  std::optional<RatioEvidence> ratio_down_;
+  std::optional<RatioEvidence> ratio_down_;        // each subject once
+  std::optional<RatioEvidence> ratio_down_every_;  // every event; nothing while that would be the same
+  double every_new_events_ = 0, every_old_events_ = 0;
   TrendAlarm trend_;
   double dispersion_ = 1;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -21,11 +22,40 @@ double SubjectsShown(const SlotCounts& slots) {
   return -kSlots * std::log(empty / kSlots);
 }
 
+// The sum of all slots, where the `cut_down` highest count for no more than the one after them.
+double CutDownSum(const SlotCounts& slots, size_t cut_down) {
+  std::array<uint64_t, SlotCounts::kSlots> counts;
+  for (size_t i = 0; i < counts.size(); ++i) counts[i] = slots[i];
+  const auto most = counts.begin() + static_cast<std::ptrdiff_t>(cut_down);
+  std::nth_element(counts.begin(), most, counts.end(), std::greater<>());
+  std::fill(counts.begin(), most, *most);
+  return static_cast<double>(std::accumulate(counts.begin(), counts.end(), uint64_t{0}));
+}
+
+std::optional<SubjectCounter::Counted> CountEvery(const Observation& observation) {
+  if (observation.slots_only || observation.trials == nullptr || observation.events == nullptr) {
+    return std::nullopt;
+  }
+  const SlotCounts& trial_slots = observation.trials->slots;
+  const SlotCounts& slots = observation.events->slots;
+  // Where only clean trials have a slot, those of events may be all there are.
+  if (observation.count.events > 0 ? slots.empty() : trial_slots.empty()) return std::nullopt;
+  const auto trials = static_cast<double>(observation.count.trials);
+  size_t observed = 0;
+  for (size_t i = 0; i < SlotCounts::kSlots; ++i) observed += trial_slots[i] > 0 || slots[i] > 0 ? 1 : 0;
+  const auto without_slot = static_cast<double>(observation.count.events - slots.total());
+  const double events =
+      without_slot + CutDownSum(slots, std::min(SubjectCounter::kSlotsCutDown, observed / 8));
+  const double rise_events = CutDownSum(slots, SubjectCounter::kSlotsCutDown);
+  return SubjectCounter::Counted{
+      {events, trials}, {rise_events, trials - static_cast<double>(observation.count.events) + rise_events}};
+}
+
 }  // namespace
 
 double SubjectCounter::Dispersion() const {
-  if (!events_in_slots_) return 1;
-  const double events = std::accumulate(slot_events_.begin(), slot_events_.end(), 0.0);
+  const double events = slot_event_sum_;
+  if (events == 0) return 1;
   const double trials = std::accumulate(slot_trials_.begin(), slot_trials_.end(), 0.0);
   if (trials == 0) return 1;
   double statistic = 0;
@@ -40,7 +70,7 @@ double SubjectCounter::Dispersion() const {
   return std::max(1.0, kDispersionMargin * statistic / (slots - 1));
 }
 
-SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, double dispersion) {
+SubjectCounter::BucketCounts SubjectCounter::Add(const Observation& observation, double dispersion) {
   reported_.events += observation.count.events;
   reported_.trials += observation.count.trials;
   uint64_t known_trials = 0;
@@ -68,9 +98,9 @@ SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, doub
         }
       }
     }
-    events_in_slots_ = events_in_slots_ || !observation.events->slots.empty();
     for (size_t i = 0; i < SlotCounts::kSlots && !observation.events->slots.empty(); ++i) {
       slot_events_[i] += static_cast<double>(observation.events->slots[i]);
+      slot_event_sum_ += static_cast<double>(observation.events->slots[i]);
     }
   }
   LOCKSTEP_CHECK(known_events <= observation.count.events, "the window was not validated");
@@ -78,15 +108,22 @@ SubjectCounter::Counted SubjectCounter::Add(const Observation& observation, doub
                                  static_cast<double>(observation.count.trials - known_trials) / dispersion};
   unknown_.events += unknown.events;
   unknown_.trials += unknown.trials;
-  Counted counted;
-  counted.count.trials = static_cast<double>(known_trials) + unknown.trials;
-  counted.count.events = std::min(static_cast<double>(first_events) + unknown.events, counted.count.trials);
-  counted.spread_events = counted.count.events;
+  BucketCounts counts{.every = CountEvery(observation)};
+  WeightedCount& count = counts.once.count;
+  count.trials = static_cast<double>(known_trials) + unknown.trials;
+  count.events = std::min(static_cast<double>(first_events) + unknown.events, count.trials);
+  WeightedCount& rise = counts.once.rise;
+  rise = count;
   if (unknown.events > 0 && observation.events != nullptr) {
     const double spread = SubjectsShown(observation.events->slots) / dispersion;
-    counted.spread_events = std::min(counted.count.events, static_cast<double>(first_events) + spread);
+    rise.events = std::min(count.events, static_cast<double>(first_events) + spread);
   }
-  return counted;
+  // What the events weigh as trials; at least, where it is not known which of the trials they are.
+  const uint64_t divided = std::min(observation.count.events, observation.count.trials - known_trials);
+  const double event_trials =
+      static_cast<double>(divided) / dispersion + static_cast<double>(observation.count.events - divided);
+  rise.trials -= std::max(0.0, event_trials - rise.events);
+  return counts;
 }
 
 void SubjectCounter::Settle() {

@@ -1,7 +1,8 @@
 // From observations as reported to counts that evidence may rest on, although events cluster by subject (one
 // broken customer, many failing requests).
 //
-// - A subject with an event counts once in the counter's scope, however many events it has.
+// - A subject with an event counts once in the counter's scope, however many events it has. That says little
+//   once most subjects have had one, so every event is counted as well, for a second test beside the first.
 // - What is certified is the number of distinct subjects observed, from a sketch, less three of its standard
 //   errors, and never more than there were observations with a subject.
 // - Events and trials whose subject is not known are divided by phi = max(1, 1.35 times the Pearson
@@ -16,6 +17,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/container/flat_hash_set.h"
 #include "core/domain/metric.h"
@@ -36,21 +38,39 @@ class SubjectCounter {
   static constexpr size_t kMaxSubjects = 65536;
   static constexpr double kDispersionMargin = 1.35;
 
+  // Fewer events say too little about how they cluster.
+  static constexpr double kLeastEventsForDispersion = 64;
+  // So many slots, those with the most events, are cut down to the next one.
+  static constexpr size_t kSlotsCutDown = 2;
+
   // From the buckets added so far; at least 1.
   double Dispersion() const;
+  // Whether the buckets added so far had enough events to tell.
+  bool KnowsDispersion() const { return slot_event_sum_ >= kLeastEventsForDispersion; }
 
+  // What a bucket counts for, by one way of counting.
   struct Counted {
     WeightedCount count;
-    // The events, where those of the bucket without a subject count for no more than the subjects that their
-    // slots show (by linear counting). A first burst finds no past from which to know the dispersion; for
-    // evidence of a rise, which fewer events only make smaller.
-    double spread_events = 0;
+    // For evidence that a rate has risen: fewer events, and those that don't count are no trials either. Both
+    // only make such evidence smaller than that of all events in all trials (rise_evidence.h).
+    WeightedCount rise;
   };
 
-  // Adds a bucket and returns what it counts for: subjects with their first event, in all trials; those
-  // without a subject divided by `dispersion`. The caller has validated it, and compares only counts made
+  struct BucketCounts {
+    // Subjects with their first event, in all trials; what has no subject divided. For a rise the events
+    // without a subject count for no more than the subjects that their slots show (by linear counting): a
+    // first burst finds no past from which to know the dispersion.
+    Counted once;
+    // Every event, not divided, though one or two subjects may not outweigh the others: the two slots with
+    // the most events are cut down to the third. That is what a rise is judged by; `count` is for its
+    // opposite, which fewer events support, so where fewer than 16 slots are observed less is cut down.
+    // Nothing where the bucket doesn't say over which slots it spreads.
+    std::optional<Counted> every;
+  };
+
+  // Adds a bucket and returns what it counts for. The caller has validated it, and compares only counts made
   // with the same dispersion.
-  Counted Add(const Observation& observation, double dispersion);
+  BucketCounts Add(const Observation& observation, double dispersion);
 
   // Reckons the sketch up, so that Distinct() and distinct_subjects() are cheap until the next Add().
   void Settle();
@@ -81,7 +101,7 @@ class SubjectCounter {
   uint64_t known_trials_ = 0;  // those that distinct_ is of
   bool settled_ = true;        // estimate_ is that of distinct_
   double estimate_ = 0;
-  bool events_in_slots_ = false;
+  double slot_event_sum_ = 0;
   std::array<double, SlotCounts::kSlots> slot_events_ = {};
   std::array<double, SlotCounts::kSlots> slot_trials_ = {};
 };

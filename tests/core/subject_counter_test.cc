@@ -62,7 +62,7 @@ TEST(SubjectCounterTest, WhatABucketCountsFor) {
   EventCount reported;
   for (const auto& test : kCases) {
     SCOPED_TRACE(test.name);
-    EXPECT_EQ(counter.Add(test.bucket.observation(), test.dispersion).count, test.counted);
+    EXPECT_EQ(counter.Add(test.bucket.observation(), test.dispersion).once.count, test.counted);
     reported.events += test.bucket.count.events;
     reported.trials += test.bucket.count.trials;
     EXPECT_EQ(counter.reported(), reported);
@@ -80,11 +80,11 @@ TEST(SubjectCounterTest, WhatABucketCountsFor) {
 TEST(SubjectCounterTest, OncePerScope) {
   const Bucket bucket = Bucket().Of(1, 5, 5);
   SubjectCounter epoch, step;
-  EXPECT_EQ(epoch.Add(bucket.observation(), 1).count.events, 1);
-  EXPECT_EQ(step.Add(bucket.observation(), 1).count.events, 1);
+  EXPECT_EQ(epoch.Add(bucket.observation(), 1).once.count.events, 1);
+  EXPECT_EQ(step.Add(bucket.observation(), 1).once.count.events, 1);
   step.StartAnew();
-  EXPECT_EQ(epoch.Add(bucket.observation(), 1).count.events, 0);
-  EXPECT_EQ(step.Add(bucket.observation(), 1).count.events, 1);
+  EXPECT_EQ(epoch.Add(bucket.observation(), 1).once.count.events, 0);
+  EXPECT_EQ(step.Add(bucket.observation(), 1).once.count.events, 1);
 }
 
 // Slots that reports send without a sketch say how events cluster, not who they are of.
@@ -95,7 +95,7 @@ TEST(SubjectCounterTest, SlotsAlone) {
   bucket.events.slots.Add(17, 100);
   SubjectCounter counter;
   EXPECT_EQ(counter.Dispersion(), 1);
-  EXPECT_EQ(counter.Add(bucket.observation(), 1).count, (WeightedCount{100, 6'400}));
+  EXPECT_EQ(counter.Add(bucket.observation(), 1).once.count, (WeightedCount{100, 6'400}));
   EXPECT_EQ(counter.distinct_subjects(), 0);
   EXPECT_EQ(counter.affected_subjects(), 0u);
   // All events in one of 64 slots: Pearson's statistic is 63 n, with 63 degrees of freedom.
@@ -107,7 +107,7 @@ TEST(SubjectCounterTest, SlotsAlone) {
   wider.count.events = 7;  // fewer than those of the subjects that are named
   wider.slots_only = true;
   SubjectCounter narrow;
-  EXPECT_EQ(narrow.Add(wider, 1).count, (WeightedCount{7, 6'400}));
+  EXPECT_EQ(narrow.Add(wider, 1).once.count, (WeightedCount{7, 6'400}));
   EXPECT_EQ(narrow.distinct_subjects(), 0);
   EXPECT_EQ(narrow.affected_subjects(), 0u);
 }
@@ -171,14 +171,14 @@ TEST(SubjectCounterTest, RemembersSoManySubjectsAndNoMore) {
     Bucket bucket;
     for (size_t i = 0; i < SubjectEvents::kMaxAffected; ++i) bucket.events.AddAffected(++subject, 1);
     bucket.count = {SubjectEvents::kMaxAffected, 1'000};
-    first_events += counter.Add(bucket.observation(), 1).count.events;
+    first_events += counter.Add(bucket.observation(), 1).once.count.events;
   }
   EXPECT_EQ(subject, SubjectCounter::kMaxSubjects);
   EXPECT_EQ(first_events, SubjectCounter::kMaxSubjects);
   // Those it knows still count once; of the others it can't tell, so they count each time.
   for (int round = 0; round < 3; ++round) {
-    EXPECT_EQ(counter.Add(Bucket().Of(1, 10, 10).Of(subject, 10, 10).observation(), 1).count.events, 0);
-    EXPECT_EQ(counter.Add(Bucket().Of(subject + 1, 10, 10).observation(), 1).count.events, 1);
+    EXPECT_EQ(counter.Add(Bucket().Of(1, 10, 10).Of(subject, 10, 10).observation(), 1).once.count.events, 0);
+    EXPECT_EQ(counter.Add(Bucket().Of(subject + 1, 10, 10).observation(), 1).once.count.events, 1);
   }
   EXPECT_EQ(counter.affected_subjects(), SubjectCounter::kMaxSubjects);
 }
@@ -202,7 +202,7 @@ TEST(SubjectCounterTest, NeverMoreEventsThanTrials) {
         if (!known) unknown += times;
       }
       const double dispersion = counter.Dispersion();
-      const WeightedCount counted = counter.Add(observed.observation(), dispersion).count;
+      const WeightedCount counted = counter.Add(observed.observation(), dispersion).once.count;
       ASSERT_LE(counted.events, counted.trials);
       ASSERT_LE(counted.trials, static_cast<double>(observed.count.trials));
       const RateEvidence distinct = counter.Distinct();
