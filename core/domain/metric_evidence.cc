@@ -17,14 +17,21 @@ namespace {
 // With fewer, a rate well within its bound often looks like one above it.
 constexpr double kLeastEventsToJudge = 5;
 
+// Fewer say too little about how they cluster.
+constexpr double kLeastEventsForDispersion = 64;
+
 constexpr double kNoEvidence = -std::numeric_limits<double>::infinity();
 
-WeightedCount Weighted(const EventCount& count) {
-  return {static_cast<double>(count.events), static_cast<double>(count.trials)};
+SubjectCounter::Counted AllOf(const EventCount& count) {
+  const WeightedCount all = {static_cast<double>(count.events), static_cast<double>(count.trials)};
+  return {all, all};
 }
 
 WeightedCount Divided(const WeightedCount& count, double dispersion) {
   return {count.events / dispersion, count.trials / dispersion};
+}
+SubjectCounter::Counted Divided(const SubjectCounter::Counted& counted, double dispersion) {
+  return {Divided(counted.count, dispersion), Divided(counted.rise, dispersion)};
 }
 
 }  // namespace
@@ -82,25 +89,29 @@ void MetricEvidence::AddBucket(absl::Time start, const WindowStats& bucket, cons
   if (!is_ratio() && trend_.WantsReference(start)) trend_.TakeReference(new_arm_.Distinct(), null_.bound);
   // Both arms by the same number, or the ratio would change.
   dispersion_ = std::max(new_arm_.Dispersion(), old_arm_.Dispersion());
-  // A bet on every event is decided before the bucket is seen, and only where it is known how they cluster.
-  const bool knows_dispersion = new_arm_.KnowsDispersion();
+  // What is bet on which count is decided before the bucket is seen.
+  const bool knows_dispersion =
+      new_arm_.events_in_slots() + old_arm_.events_in_slots() >= kLeastEventsForDispersion;
+  const bool used_up = new_arm_.UsedUp() || old_arm_.UsedUp();
   const SubjectCounter::BucketCounts new_arm = new_arm_.Add(observed->new_arm, dispersion_);
   const SubjectCounter::BucketCounts old_arm = old_arm_.Add(observed->old_arm, dispersion_);
   new_arm_.Settle();  // of the old arm only sums are read
-  const Counts once = {new_arm.once, old_arm.once.count};
+  const Counts once = {new_arm.once, old_arm.once};
   std::optional<Counts> every, every_divided;
-  if (new_arm.every) every = {*new_arm.every, Weighted(observed->old_arm.count)};
+  if (new_arm.every) every = {*new_arm.every, AllOf(observed->old_arm.count)};
   if (every && knows_dispersion) {
-    every_divided = {{Divided(every->new_arm.count, dispersion_), Divided(every->new_arm.rise, dispersion_)},
-                     Divided(every->old_arm, dispersion_)};
+    every_divided = {Divided(every->new_arm, dispersion_), Divided(every->old_arm, dispersion_)};
   }
   if (ratio_up_) {
-    AddRise(start, once, every_divided, *ratio_up_, [this](const Counts& counts, absl::Span<double> out) {
+    const auto log_ratios = [this](const Counts& counts, absl::Span<double> out) {
       // Trials only weigh the arms here: all of them, however many are events.
       const WeightedCount new_counts = {counts.new_arm.rise.events, counts.new_arm.count.trials};
-      LogLikelihoodRatios(UpGrid(), row().rollback_lambda, new_counts, counts.old_arm, out);
-    });
-    AddRatioDown(once, every);
+      LogLikelihoodRatios(UpGrid(), row().rollback_lambda, new_counts, counts.old_arm.count, out);
+    };
+    const Counts fair = !every || !used_up ? once : every_divided ? *every_divided : Counts();
+    AddRise(start, fair, every_divided, *ratio_up_, log_ratios);
+    if (every) every->new_arm.count.events = new_arm.every_cut_down;
+    AddRatioDown(fair, every);
   }
   if (rate_up_) {
     AddRise(start, once, every_divided, *rate_up_, [this](const Counts& counts, absl::Span<double> out) {
@@ -123,13 +134,17 @@ void MetricEvidence::AddRise(absl::Time start, const Counts& once, const std::op
   evidence.AddBucket(start, bucket(once, once_deltas), every_bucket);
 }
 
+// For an advance it is old's events that may not be too many.
 void MetricEvidence::AddRatioDown(const Counts& once, const std::optional<Counts>& every) {
+  const auto add = [](const Counts& counts, RatioEvidence& evidence) {
+    evidence.AddBucket(counts.new_arm.count, {counts.old_arm.rise.events, counts.old_arm.count.trials});
+  };
   if (every && !ratio_down_every_) ratio_down_every_ = ratio_down_;
-  ratio_down_->AddBucket(once.new_arm.count, once.old_arm);
+  add(once, *ratio_down_);
   const Counts& all = every ? *every : once;
-  if (ratio_down_every_) ratio_down_every_->AddBucket(all.new_arm.count, all.old_arm);
+  if (ratio_down_every_) add(all, *ratio_down_every_);
   every_new_events_ += all.new_arm.count.events;
-  every_old_events_ += all.old_arm.events;
+  every_old_events_ += all.old_arm.rise.events;
 }
 
 double MetricEvidence::LogRollback() const {

@@ -76,8 +76,7 @@ class MetricEvidence {
   void ResetScope(absl::Time start);
   // What a bucket counts for on both arms, by one way of counting.
   struct Counts {
-    SubjectCounter::Counted new_arm;
-    WeightedCount old_arm;
+    SubjectCounter::Counted new_arm, old_arm;
   };
   template <typename LogRatios>
   static void AddRise(absl::Time start, const Counts& once, const std::optional<Counts>& every,

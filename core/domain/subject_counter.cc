@@ -22,33 +22,34 @@ double SubjectsShown(const SlotCounts& slots) {
   return -kSlots * std::log(empty / kSlots);
 }
 
-// The sum of all slots, where the `cut_down` highest count for no more than the one after them.
+// The sum of all slots, where the `cut_down` highest count for no more than the one after them, or than 1: in
+// many small buckets each event may be alone in its slot.
 double CutDownSum(const SlotCounts& slots, size_t cut_down) {
   std::array<uint64_t, SlotCounts::kSlots> counts;
   for (size_t i = 0; i < counts.size(); ++i) counts[i] = slots[i];
   const auto most = counts.begin() + static_cast<std::ptrdiff_t>(cut_down);
   std::nth_element(counts.begin(), most, counts.end(), std::greater<>());
-  std::fill(counts.begin(), most, *most);
+  for (auto count = counts.begin(); count != most; ++count) {
+    *count = std::min(*count, std::max(*most, uint64_t{1}));
+  }
   return static_cast<double>(std::accumulate(counts.begin(), counts.end(), uint64_t{0}));
 }
 
-std::optional<SubjectCounter::Counted> CountEvery(const Observation& observation) {
-  if (observation.slots_only || observation.trials == nullptr || observation.events == nullptr) {
-    return std::nullopt;
-  }
+void CountEvery(const Observation& observation, SubjectCounter::BucketCounts* counts) {
+  if (observation.slots_only || observation.trials == nullptr || observation.events == nullptr) return;
   const SlotCounts& trial_slots = observation.trials->slots;
   const SlotCounts& slots = observation.events->slots;
   // Where only clean trials have a slot, those of events may be all there are.
-  if (observation.count.events > 0 ? slots.empty() : trial_slots.empty()) return std::nullopt;
+  if (observation.count.events > 0 ? slots.empty() : trial_slots.empty()) return;
   const auto trials = static_cast<double>(observation.count.trials);
+  const auto events = static_cast<double>(observation.count.events);
+  const double without_slot = static_cast<double>(observation.count.events - slots.total());
+  const double rise_events = CutDownSum(slots, SubjectCounter::kSlotsCutDown);
+  counts->every = {{events, trials}, {rise_events, trials - events + rise_events}};
   size_t observed = 0;
   for (size_t i = 0; i < SlotCounts::kSlots; ++i) observed += trial_slots[i] > 0 || slots[i] > 0 ? 1 : 0;
-  const auto without_slot = static_cast<double>(observation.count.events - slots.total());
-  const double events =
+  counts->every_cut_down =
       without_slot + CutDownSum(slots, std::min(SubjectCounter::kSlotsCutDown, observed / 8));
-  const double rise_events = CutDownSum(slots, SubjectCounter::kSlotsCutDown);
-  return SubjectCounter::Counted{
-      {events, trials}, {rise_events, trials - static_cast<double>(observation.count.events) + rise_events}};
 }
 
 }  // namespace
@@ -108,7 +109,8 @@ SubjectCounter::BucketCounts SubjectCounter::Add(const Observation& observation,
                                  static_cast<double>(observation.count.trials - known_trials) / dispersion};
   unknown_.events += unknown.events;
   unknown_.trials += unknown.trials;
-  BucketCounts counts{.every = CountEvery(observation)};
+  BucketCounts counts;
+  CountEvery(observation, &counts);
   WeightedCount& count = counts.once.count;
   count.trials = static_cast<double>(known_trials) + unknown.trials;
   count.events = std::min(static_cast<double>(first_events) + unknown.events, count.trials);
@@ -123,7 +125,19 @@ SubjectCounter::BucketCounts SubjectCounter::Add(const Observation& observation,
   const double event_trials =
       static_cast<double>(divided) / dispersion + static_cast<double>(observation.count.events - divided);
   rise.trials -= std::max(0.0, event_trials - rise.events);
+  SeeWhetherUsedUp();
   return counts;
+}
+
+// The estimate of before, which can only be too small, is brought up to date where it matters.
+void SubjectCounter::SeeWhetherUsedUp() {
+  constexpr double kShare = 0.1;
+  constexpr size_t kLeast = 3;
+  const auto used_up = [&] { return static_cast<double>(affected_.size()) >= kShare * estimate_; };
+  used_up_ = affected_.size() >= kLeast && used_up();
+  if (!used_up_) return;
+  Settle();
+  used_up_ = used_up();
 }
 
 void SubjectCounter::Settle() {
@@ -140,6 +154,7 @@ void SubjectCounter::StartAnew() {
   known_trials_ = 0;
   estimate_ = 0;
   settled_ = true;
+  used_up_ = false;
 }
 
 RateEvidence SubjectCounter::Distinct() const {

@@ -38,21 +38,23 @@ class SubjectCounter {
   static constexpr size_t kMaxSubjects = 65536;
   static constexpr double kDispersionMargin = 1.35;
 
-  // Fewer events say too little about how they cluster.
-  static constexpr double kLeastEventsForDispersion = 64;
   // So many slots, those with the most events, are cut down to the next one.
   static constexpr size_t kSlotsCutDown = 2;
 
   // From the buckets added so far; at least 1.
   double Dispersion() const;
-  // Whether the buckets added so far had enough events to tell.
-  bool KnowsDispersion() const { return slot_event_sum_ >= kLeastEventsForDispersion; }
+  // Of the buckets added so far, what Dispersion() rests on.
+  double events_in_slots() const { return slot_event_sum_; }
+
+  // Whether so many of the subjects observed, at least 3 and a tenth, have had their event that those still
+  // to come say less of the arm's rate than of how much traffic it has had.
+  bool UsedUp() const { return used_up_; }
 
   // What a bucket counts for, by one way of counting.
   struct Counted {
     WeightedCount count;
     // For evidence that a rate has risen: fewer events, and those that don't count are no trials either. Both
-    // only make such evidence smaller than that of all events in all trials (rise_evidence.h).
+    // only make such evidence smaller than that of all events in all trials.
     WeightedCount rise;
   };
 
@@ -61,11 +63,13 @@ class SubjectCounter {
     // without a subject count for no more than the subjects that their slots show (by linear counting): a
     // first burst finds no past from which to know the dispersion.
     Counted once;
-    // Every event, not divided, though one or two subjects may not outweigh the others: the two slots with
-    // the most events are cut down to the third. That is what a rise is judged by; `count` is for its
-    // opposite, which fewer events support, so where fewer than 16 slots are observed less is cut down.
-    // Nothing where the bucket doesn't say over which slots it spreads.
+    // Every event, not divided. For a rise one or two subjects may not outweigh the others: of the slots with
+    // the most events two are cut down to the third, but to no less than an event each. Nothing where the
+    // bucket doesn't say over which slots its events spread.
     std::optional<Counted> every;
+    // The events of `every`, cut down in the same way, though less so where fewer than 16 slots are observed:
+    // for evidence that a rate is low, which fewer events support.
+    double every_cut_down = 0;
   };
 
   // Adds a bucket and returns what it counts for. The caller has validated it, and compares only counts made
@@ -91,6 +95,7 @@ class SubjectCounter {
   double distinct_subjects() const { return std::min(Estimate(), static_cast<double>(known_trials_)); }
 
  private:
+  void SeeWhetherUsedUp();
   // Of distinct_.
   double Estimate() const { return settled_ ? estimate_ : distinct_.Estimate(); }
 
@@ -101,6 +106,7 @@ class SubjectCounter {
   uint64_t known_trials_ = 0;  // those that distinct_ is of
   bool settled_ = true;        // estimate_ is that of distinct_
   double estimate_ = 0;
+  bool used_up_ = false;
   double slot_event_sum_ = 0;
   std::array<double, SlotCounts::kSlots> slot_events_ = {};
   std::array<double, SlotCounts::kSlots> slot_trials_ = {};

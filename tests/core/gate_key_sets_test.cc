@@ -275,6 +275,55 @@ TEST(GateKeySetsTest, ErrorsOfBothSidesAlikePass) {
   }
 }
 
+// Tenants that are served by both sides, nine reads of ten by old: old's have all had an error long before
+// new's, which must neither look worse for it nor, with twice the rate, be let through by it.
+TEST(GateKeySetsTest, TenantsOfBothSides) {
+  const struct {
+    const char* name;
+    double old_rate, new_rate, floor;
+    uint64_t reads;  // in a bucket
+    Verdict never;
+  } kCases[] = {
+      {"alike", .01, .01, .04, 100, Verdict::kRollBack},
+      {"alike, many reads", .01, .01, .04, 2'500, Verdict::kRollBack},
+      {"a little worse", .01, .011, 0, 100, Verdict::kRollBack},
+      {"a little worse, many reads", .01, .011, 0, 2'500, Verdict::kRollBack},
+      {"twice as bad", .01, .02, .02, 100, Verdict::kAdvance},
+      {"twice as bad, rarely", .0002, .0004, .0004, 2'500, Verdict::kAdvance},
+      {"ten times as bad", .01, .1, .02, 2'500, Verdict::kAdvance},
+  };
+  for (const auto& test : kCases) {
+    for (uint64_t seed = kSeed; seed < kSeed + 5; ++seed) {
+      SCOPED_TRACE(absl::StrCat(test.name, ", seed ", seed));
+      std::mt19937_64 random(seed);
+      GateRun run(PlanWith({ErrorCheck(test.floor)}));
+      Verdict verdict = Verdict::kHold;
+      for (int bucket = 0; bucket < 720 && verdict == Verdict::kHold; ++bucket) {
+        WindowStats window;
+        for (uint64_t i = 0; i < test.reads; ++i) {
+          const size_t arm = random() % 10 == 0 ? 1 : 0;
+          const uint64_t hash = HashOf(kSalt, random() % 50);
+          const double rate = arm == 1 ? test.new_rate : test.old_rate;
+          ++window.arms[arm].requests;
+          AddTrials(hash, 1, window.subjects.reads[arm]);
+          if (!std::bernoulli_distribution(rate)(random)) continue;
+          ++window.arms[arm].errors;
+          AddEvents(hash, 1, window.subjects.errors[arm]);
+        }
+        run.Add(window);
+        verdict = run.EvaluateVerdict();
+      }
+      EXPECT_NE(VerdictName(verdict), VerdictName(test.never)) << run.Evaluate().sentence;
+      if (test.reads > 100 && test.new_rate == test.old_rate) {
+        EXPECT_EQ(verdict, Verdict::kAdvance) << run.Evaluate().sentence;
+      }
+      if (test.new_rate == .1) {
+        EXPECT_EQ(verdict, Verdict::kRollBack) << run.Evaluate().sentence;
+      }
+    }
+  }
+}
+
 TEST(GateKeySetsTest, ReadsThatOnlyTheNewSideFails) {
   for (const uint64_t subjects : {10u, 100u, 257u, 512u}) {
     for (const int before : {0, 1, 100}) {
