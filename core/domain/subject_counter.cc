@@ -109,6 +109,10 @@ SubjectCounter::BucketCounts SubjectCounter::Add(const Observation& observation,
                                  static_cast<double>(observation.count.trials - known_trials) / dispersion};
   unknown_.events += unknown.events;
   unknown_.trials += unknown.trials;
+  const uint64_t undivided = std::min(observation.count.events - known_events, known_trials);
+  unknown_events_at_most_ +=
+      static_cast<double>(undivided) +
+      static_cast<double>(observation.count.events - known_events - undivided) / dispersion;
   BucketCounts counts;
   CountEvery(observation, &counts);
   WeightedCount& count = counts.once.count;
@@ -149,6 +153,7 @@ void SubjectCounter::Settle() {
 void SubjectCounter::StartAnew() {
   reported_ = EventCount();
   unknown_ = WeightedCount();
+  unknown_events_at_most_ = 0;
   affected_.clear();
   distinct_ = DistinctSketch();
   known_trials_ = 0;
@@ -161,7 +166,8 @@ RateEvidence SubjectCounter::Distinct() const {
   const double known = std::min(DistinctSketch::LowerBound(Estimate()), static_cast<double>(known_trials_));
   const double trials = known + unknown_.trials;
   RateEvidence evidence;
-  LOCKSTEP_CHECK(evidence.Add(std::min(affected(), trials), trials).ok(), "sums of validated counts");
+  const double events = static_cast<double>(affected_.size()) + unknown_events_at_most_;
+  LOCKSTEP_CHECK(evidence.Add(std::min(events, trials), trials).ok(), "sums of validated counts");
   return evidence;
 }
 

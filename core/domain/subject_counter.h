@@ -8,7 +8,8 @@
 // - Events and trials whose subject is not known are divided by phi = max(1, 1.35 times the Pearson
 //   dispersion of the events over 64 slots of subjects), as estimated from the buckets before: under
 //   clustering a sum of n of them tells as much as n / phi independent ones (Wedderburn's quasi-likelihood,
-//   1974; 1.35 covers the error of an estimate from 64 slots).
+//   1974; 1.35 covers the error of an estimate from 64 slots). For what is certified, events are divided only
+//   if their trials are: half the events in all of the trials would be half the rate.
 //
 // Thread-compatible. Deterministic. Memory: at most 65,536 subjects and one sketch.
 #pragma once
@@ -101,6 +102,8 @@ class SubjectCounter {
 
   EventCount reported_;
   WeightedCount unknown_;  // those without a subject, divided
+  // The same events, those divided that may be of trials that are.
+  double unknown_events_at_most_ = 0;
   absl::flat_hash_set<uint64_t> affected_;
   DistinctSketch distinct_;
   uint64_t known_trials_ = 0;  // those that distinct_ is of

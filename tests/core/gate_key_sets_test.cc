@@ -275,6 +275,25 @@ TEST(GateKeySetsTest, ErrorsOfBothSidesAlikePass) {
   }
 }
 
+// More records in a bucket than can be named, each another one, at a rate of exactly the budget.
+TEST(GateKeySetsTest, UnnamedRecordsAreNotCertifiedAway) {
+  int advanced = 0;
+  for (uint64_t seed = kSeed; seed < kSeed + 10; ++seed) {
+    std::mt19937_64 random(seed);
+    GateRun run(PlanWith({MismatchCheck(.05)}));
+    for (int bucket = 0; bucket < 20 && run.EvaluateVerdict() != Verdict::kAdvance; ++bucket) {
+      run.Add(Comparisons(
+          20'000,
+          [&](uint64_t) {
+            return Seen{1, std::bernoulli_distribution(.05)(random) ? 1u : 0u};
+          },
+          random()));
+    }
+    advanced += run.EvaluateVerdict() == Verdict::kAdvance;
+  }
+  EXPECT_EQ(advanced, 0) << "seeds from " << kSeed;
+}
+
 // Tenants that are served by both sides, nine reads of ten by old: old's have all had an error long before
 // new's, which must neither look worse for it nor, with twice the rate, be let through by it.
 TEST(GateKeySetsTest, TenantsOfBothSides) {
