@@ -7,6 +7,9 @@
 // acceptable" (for an advance), from the start of the step, or of the epoch where evidence carries over: 1/2
 // E_down of the ratio + 1/2 E_down of the rate against the floor, either of which would do.
 //
+// Where buckets say whom events concern, they are counted in two ways: each subject once, and every event
+// (subject_counter.h). A rollback takes a mean of both (rise_evidence.h), an advance the smaller one.
+//
 // Thread-compatible. Deterministic.
 #pragma once
 
@@ -70,18 +73,27 @@ class MetricEvidence {
   struct Observations {
     Observation new_arm;  // or the rate
     Observation old_arm;
+    bool any = true;  // false: the bucket says nothing
   };
-  std::optional<Observations> Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
+  Observations Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
   bool is_ratio() const { return row().family == MetricFamily::kRatio; }
   void ResetScope(absl::Time start);
   // What a bucket counts for on both arms, by one way of counting.
   struct Counts {
-    SubjectCounter::Counted new_arm, old_arm;
+    const SubjectCounter::Counted& new_arm;
+    const SubjectCounter::Counted& old_arm;
   };
+  // A bucket that can be counted in two ways.
+  void AddInBothWays(absl::Time start, const Counts& once, const SubjectCounter::BucketCounts& new_arm,
+                     const EventCount& old_arm, bool knows_dispersion, bool used_up);
+  // `ratio` is what the ratio goes by in the place of `once`; `divided` is bet on as well, and `for_advance`
+  // counts every event for an advance: both null where there is one way to count.
+  void AddCounts(absl::Time start, const Counts& once, const Counts& ratio, const Counts* divided,
+                 const Counts* for_advance);
   template <typename LogRatios>
-  static void AddRise(absl::Time start, const Counts& once, const std::optional<Counts>& every,
-                      RiseEvidence& evidence, const LogRatios& log_ratios);
-  void AddRatioDown(const Counts& once, const std::optional<Counts>& every);
+  static void AddRise(absl::Time start, const Counts& once, const Counts* every, RiseEvidence& evidence,
+                      const LogRatios& log_ratios);
+  void AddRatioDown(const Counts& once, const Counts* every);
   double LogRatioDown() const;
 
   NullHypothesis null_;

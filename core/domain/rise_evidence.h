@@ -31,14 +31,26 @@ class RiseEvidence {
     absl::Span<const double> deltas;
     WeightedCount count;
   };
-  // `every`: nothing where events can be counted in one way only.
-  void AddBucket(absl::Time start, const Bucket& once, const std::optional<Bucket>& every);
+  // `every`: null where events can be counted in one way only.
+  void AddBucket(absl::Time start, const Bucket& once, const Bucket* every) {
+    if (every != nullptr && !every_) every_ = once_;
+    Add(start, once, once_);
+    if (every_) Add(start, every != nullptr ? *every : once, *every_);
+  }
 
   // As those of ChangePointEvidence; the likelier rise of the two.
-  double LogEvidence() const;
+  double LogEvidence() const {
+    const double once = once_.LogEvidence();
+    return every_ ? LogMean(once, every_->LogEvidence()) : once;
+  }
   std::optional<ChangePointEvidence::Rise> MostLikelyRise() const;
 
  private:
+  static void Add(absl::Time start, const Bucket& bucket, ChangePointEvidence& evidence) {
+    evidence.AddBucket(start, bucket.deltas, bucket.count.events, bucket.count.trials);
+  }
+  static double LogMean(double once, double every);
+
   ChangePointEvidence once_;
   std::optional<ChangePointEvidence> every_;
 };

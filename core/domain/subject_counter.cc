@@ -36,7 +36,6 @@ double CutDownSum(const SlotCounts& slots, size_t cut_down) {
 }
 
 void CountEvery(const Observation& observation, SubjectCounter::BucketCounts* counts) {
-  if (observation.slots_only || observation.trials == nullptr || observation.events == nullptr) return;
   const SlotCounts& trial_slots = observation.trials->slots;
   const SlotCounts& slots = observation.events->slots;
   // Where only clean trials have a slot, those of events may be all there are.
@@ -105,31 +104,38 @@ SubjectCounter::BucketCounts SubjectCounter::Add(const Observation& observation,
     }
   }
   LOCKSTEP_CHECK(known_events <= observation.count.events, "the window was not validated");
-  const WeightedCount unknown = {static_cast<double>(observation.count.events - known_events) / dispersion,
-                                 static_cast<double>(observation.count.trials - known_trials) / dispersion};
+  WeightedCount unknown = {static_cast<double>(observation.count.events - known_events),
+                           static_cast<double>(observation.count.trials - known_trials)};
+  if (dispersion != 1) unknown = {unknown.events / dispersion, unknown.trials / dispersion};
   unknown_.events += unknown.events;
   unknown_.trials += unknown.trials;
-  const uint64_t undivided = std::min(observation.count.events - known_events, known_trials);
-  unknown_events_at_most_ +=
-      static_cast<double>(undivided) +
-      static_cast<double>(observation.count.events - known_events - undivided) / dispersion;
-  BucketCounts counts;
-  CountEvery(observation, &counts);
-  WeightedCount& count = counts.once.count;
-  count.trials = static_cast<double>(known_trials) + unknown.trials;
-  count.events = std::min(static_cast<double>(first_events) + unknown.events, count.trials);
-  WeightedCount& rise = counts.once.rise;
-  rise = count;
+  // What the events weigh as trials at least, and those without a name as events at most, where it is not
+  // known which of the trials they are of.
+  double event_trials = unknown.events;
+  double unknown_at_most = unknown.events;
+  if (known_trials > 0 || known_events > 0) {
+    const uint64_t unnamed = observation.count.events - known_events;
+    const uint64_t undivided = std::min(unnamed, known_trials);
+    unknown_at_most = static_cast<double>(undivided) + static_cast<double>(unnamed - undivided) / dispersion;
+    const uint64_t divided = std::min(observation.count.events, observation.count.trials - known_trials);
+    event_trials =
+        static_cast<double>(divided) / dispersion + static_cast<double>(observation.count.events - divided);
+  }
+  unknown_events_at_most_ += unknown_at_most;
+  const double trials = static_cast<double>(known_trials) + unknown.trials;
+  const double events = std::min(static_cast<double>(first_events) + unknown.events, trials);
+  double rise_events = events;
   if (unknown.events > 0 && observation.events != nullptr) {
     const double spread = SubjectsShown(observation.events->slots) / dispersion;
-    rise.events = std::min(count.events, static_cast<double>(first_events) + spread);
+    rise_events = std::min(events, static_cast<double>(first_events) + spread);
   }
-  // What the events weigh as trials; at least, where it is not known which of the trials they are.
-  const uint64_t divided = std::min(observation.count.events, observation.count.trials - known_trials);
-  const double event_trials =
-      static_cast<double>(divided) / dispersion + static_cast<double>(observation.count.events - divided);
-  rise.trials -= std::max(0.0, event_trials - rise.events);
   SeeWhetherUsedUp();
+  BucketCounts counts;
+  counts.once.count = {events, trials};
+  counts.once.rise = {rise_events, trials - std::max(0.0, event_trials - rise_events)};
+  if (!observation.slots_only && observation.trials != nullptr && observation.events != nullptr) {
+    CountEvery(observation, &counts);
+  }
   return counts;
 }
 

@@ -40,7 +40,7 @@ TEST(RiseEvidenceTest, TheMeanOfTwoWaysToCount) {
     const Deltas once_deltas = DeltasOf(test.once), every_deltas = DeltasOf(every_count);
     std::optional<RiseEvidence::Bucket> every_bucket;
     if (test.every) every_bucket = {every_deltas, *test.every};
-    both.AddBucket(start, {once_deltas, test.once}, every_bucket);
+    both.AddBucket(start, {once_deltas, test.once}, every_bucket ? &*every_bucket : nullptr);
     once.AddBucket(start, once_deltas, test.once.events, test.once.trials);
     every.AddBucket(start, every_deltas, every_count.events, every_count.trials);
     differ = differ || test.every.has_value();
