@@ -195,6 +195,9 @@ std::string BoundText(const v1::CheckResult& check) {
 std::string MissingText(const v1::CheckResult& check) {
   if (check.verdict() != v1::VERDICT_HOLD) return "";
   if (check.rising()) return "rises within the budget: holds until it stops, or somebody decides";
+  if (check.will_not_resolve() && !ComparesSides(check) && check.lower() > check.budget()) {
+    return "will not pass: the rate is above the bound";
+  }
   if (check.will_not_resolve()) return "will not resolve: the rate is about the bound or above it";
   if (check.has_needed_more()) {
     return absl::StrCat(

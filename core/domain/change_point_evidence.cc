@@ -23,6 +23,7 @@ void ChangePointEvidence::BeginStep(absl::Time start) {
   if (started_) return Place(kPartsPerStep);
   started_ = true;
   started_at_ = start;
+  next_minute_ = start + absl::Minutes(1);
   PlaceMass(kFirstStepMass);
 }
 
@@ -44,10 +45,11 @@ void ChangePointEvidence::PlaceMass(double mass) {
 void ChangePointEvidence::AddBucket(absl::Time start, absl::Span<const double> deltas, double events,
                                     double trials) {
   if (!started_) return;
-  const int64_t minutes = absl::ToInt64Minutes(std::max(absl::ZeroDuration(), start - started_at_));
-  if (minutes > minutes_passed_) {
+  if (start >= next_minute_) {
+    const int64_t minutes = absl::ToInt64Minutes(start - started_at_);
     Place(minutes - minutes_passed_);
     minutes_passed_ = minutes;
+    next_minute_ = started_at_ + absl::Minutes(minutes + 1);
   }
   for (size_t j = 0; j < deltas.size(); ++j) {
     log_terms_[j] += deltas[j];

@@ -75,7 +75,8 @@ class ChangePointEvidence {
   bool started_ = false;
   absl::Time started_at_ = absl::InfinitePast();
   int64_t minutes_passed_ = 0;
-  std::array<double, kMaxGridSize> log_terms_;  // l_j; as many as the grid has factors
+  absl::Time next_minute_ = absl::InfiniteFuture();  // when one more of these has passed
+  std::array<double, kMaxGridSize> log_terms_;       // l_j; as many as the grid has factors
   std::array<Stretch, kMaxGridSize> stretches_;
 };
 

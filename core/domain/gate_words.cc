@@ -201,6 +201,9 @@ std::string CheckSentence(const Check& check, const CheckResult& result,
   if (result.will_not_resolve) {
     // Below a floor any ratio would do; what is left is the ratio, if there is an old side to compare with.
     const bool by_ratio = row.family == MetricFamily::kRatio && result.total_baseline > 0;
+    if (result.budget > 0 && result.lower > result.budget && !by_ratio) {
+      return absl::StrCat(text, ": will not pass, the rate is above the bound.");
+    }
     return absl::StrCat(text, ": will not resolve, the rate is about ",
                         by_ratio ? absl::StrFormat("%g times the old side's or more", row.advance_lambda)
                                  : "the bound or above it",

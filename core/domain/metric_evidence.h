@@ -7,6 +7,9 @@
 // acceptable" (for an advance), from the start of the step, or of the epoch where evidence carries over: 1/2
 // E_down of the ratio + 1/2 E_down of the rate against the floor, either of which would do.
 //
+// Where buckets say whom events concern, they are counted in two ways: each subject once, and every event
+// (subject_counter.h). A rollback takes a mean of both (rise_evidence.h), an advance the smaller one.
+//
 // Thread-compatible. Deterministic.
 #pragma once
 
@@ -15,10 +18,10 @@
 
 #include "absl/time/time.h"
 #include "core/domain/alpha_spending.h"
-#include "core/domain/change_point_evidence.h"
 #include "core/domain/latency_edges.h"
 #include "core/domain/plan.h"
 #include "core/domain/ratio_evidence.h"
+#include "core/domain/rise_evidence.h"
 #include "core/domain/subject_counter.h"
 #include "core/domain/trend_alarm.h"
 
@@ -70,23 +73,43 @@ class MetricEvidence {
   struct Observations {
     Observation new_arm;  // or the rate
     Observation old_arm;
+    bool any = true;  // false: the bucket says nothing
   };
-  std::optional<Observations> Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
+  Observations Observe(const WindowStats& bucket, const LatencyEdges& edges) const;
   bool is_ratio() const { return row().family == MetricFamily::kRatio; }
   void ResetScope(absl::Time start);
+  // What a bucket counts for on both arms, by one way of counting.
+  struct Counts {
+    const SubjectCounter::Counted& new_arm;
+    const SubjectCounter::Counted& old_arm;
+  };
+  // A bucket that can be counted in two ways.
+  void AddInBothWays(absl::Time start, const Counts& once, const SubjectCounter::BucketCounts& new_arm,
+                     const EventCount& old_arm, bool knows_dispersion, bool used_up);
+  // `ratio` is what the ratio goes by in the place of `once`; `divided` is bet on as well, and `for_advance`
+  // counts every event for an advance: both null where there is one way to count.
+  void AddCounts(absl::Time start, const Counts& once, const Counts& ratio, const Counts* divided,
+                 const Counts* for_advance);
+  template <typename LogRatios>
+  static void AddRise(absl::Time start, const Counts& once, const Counts* every, RiseEvidence& evidence,
+                      const LogRatios& log_ratios);
+  void AddRatioDown(const Counts& once, const Counts* every);
+  double LogRatioDown() const;
 
   NullHypothesis null_;
   const MetricRow* row_;  // of the metric table, which stays
   Check check_;           // what to observe
   std::optional<FixedRate> rate_;
-  std::optional<ChangePointEvidence> ratio_up_;
-  std::optional<ChangePointEvidence> rate_up_;
+  std::optional<RiseEvidence> ratio_up_;
+  std::optional<RiseEvidence> rate_up_;
   // Since scope_start_. Both arms count subjects once from the same moment on: if old had counted its chronic
   // failures before new began, the same failures would look new on new.
   absl::Time scope_start_ = absl::InfinitePast();
   SubjectCounter new_arm_;  // or the rate
   SubjectCounter old_arm_;
-  std::optional<RatioEvidence> ratio_down_;
+  std::optional<RatioEvidence> ratio_down_;        // each subject once
+  std::optional<RatioEvidence> ratio_down_every_;  // every event; nothing while that would be the same
+  double every_new_events_ = 0, every_old_events_ = 0;
   TrendAlarm trend_;
   double dispersion_ = 1;
 };

@@ -17,12 +17,12 @@ void LogLikelihoodRatios(const MixtureGrid& grid, double lambda, const WeightedC
     return;
   }
   const double null_share = NullShare(lambda, new_arm.trials, old_arm.trials);
+  const double new_events = new_arm.events;
   for (size_t j = 0; j < grid.size(); ++j) {
-    out[j] = -events * std::log1p(null_share * (grid.factors[j] - 1));
+    const double without_new = -events * std::log1p(null_share * (grid.factors[j] - 1));
+    // Not k ln f for k = 0, as in LogLikelihoodRatio.
+    out[j] = new_events == 0 ? without_new : without_new + new_events * grid.log_factors[j];
   }
-  // Not k ln f for k = 0, as in LogLikelihoodRatio.
-  if (new_arm.events == 0) return;
-  for (size_t j = 0; j < grid.size(); ++j) out[j] += new_arm.events * grid.log_factors[j];
 }
 
 RatioEvidence::RatioEvidence(double lambda) : lambda_(lambda) {

@@ -60,6 +60,12 @@ TEST(RenderGateTest, WhatIsMissing) {
        "needs 5 more clean, about 1m30s"},
       {[](auto& c) { c.set_will_not_resolve(true); },
        "will not resolve: the rate is about the bound or above it"},
+      {[](auto& c) {
+         c.set_will_not_resolve(true);
+         c.set_budget(.01);
+         c.set_lower(.02);
+       },
+       "will not pass: the rate is above the bound"},
       {[](auto& c) { c.set_rising(true); },
        "rises within the budget: holds until it stops, or somebody decides"},
       {[](auto& c) {

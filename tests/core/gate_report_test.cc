@@ -318,7 +318,7 @@ TEST(GateReportTest, WhatIsMissingAndForHowLong) {
       {"twice the old side", ErrorCheck(0), Served(8, 100, 4, 100), std::nullopt, std::nullopt, true,
        ": will not resolve, the rate is about 2 times the old side's or more."},
       {"above the floor, no old side", ErrorCheck(.005), Served(8, 100, 0, 0), std::nullopt, std::nullopt,
-       true, ": will not resolve, the rate is about the bound or above it."},
+       true, ": will not pass, the rate is above the bound."},
       {"no floor, no old side", ErrorCheck(0), Served(1, 20, 0, 0), std::nullopt, std::nullopt, false,
        ": not certain yet."},
   };

@@ -45,29 +45,33 @@ TEST(SubjectCounterTest, WhatABucketCountsFor) {
     const char* name;
     Bucket bucket;
     double dispersion;
-    WeightedCount counted;
-    double affected, distinct_trials;
+    WeightedCount counted, rise;
+    double affected, certified_events, distinct_trials;
   } kCases[] = {
-      {"nothing", Bucket(), 1, {0, 0}, 0, 0},
-      {"a subject's first events count as one", Bucket().Of(1, 1'000, 1'000), 1, {1, 1'000}, 1, 1},
-      {"and its later ones not at all", Bucket().Of(1, 500, 500), 1, {0, 500}, 1, 1},
-      {"another subject", Bucket().Of(1, 10, 10).Of(2, 10, 3), 1, {1, 20}, 2, 2},
-      {"a subject without events", Bucket().Of(3, 50, 0), 1, {0, 50}, 2, 3},
-      {"who is not known counts each time", Bucket().Of(9, 10, 4, false), 1, {4, 10}, 6, 13},
-      {"divided by the dispersion", Bucket().Of(9, 10, 4, false), 4, {1, 2.5}, 7, 15.5},
-      {"those who are known are not", Bucket().Of(4, 10, 4), 4, {1, 10}, 8, 16.5},
-      {"both", Bucket().Of(4, 10, 4).Of(5, 1, 1).Of(9, 8, 2, false), 2, {2, 15}, 10, 21.5},
+      {"nothing", Bucket(), 1, {0, 0}, {0, 0}, 0, 0, 0},
+      {"a subject's first events count as one", Bucket().Of(1, 1'000, 1'000), 1, {1, 1'000}, {1, 1}, 1, 1, 1},
+      {"and its later ones not at all", Bucket().Of(1, 500, 400), 1, {0, 500}, {0, 100}, 1, 1, 1},
+      {"another subject", Bucket().Of(1, 10, 10).Of(2, 10, 3), 1, {1, 20}, {1, 8}, 2, 2, 2},
+      {"a subject without events", Bucket().Of(3, 50, 0), 1, {0, 50}, {0, 50}, 2, 2, 3},
+      {"who is not known counts each time", Bucket().Of(9, 10, 4, false), 1, {4, 10}, {4, 10}, 6, 6, 13},
+      {"divided by the dispersion", Bucket().Of(9, 10, 4, false), 4, {1, 2.5}, {1, 2.5}, 7, 7, 15.5},
+      {"those who are known are not", Bucket().Of(4, 10, 4), 4, {1, 10}, {1, 7}, 8, 8, 16.5},
+      // Which of the trials the two without a name are of is not known: the worst is taken, either way.
+      {"both", Bucket().Of(4, 10, 4).Of(5, 1, 1).Of(9, 8, 2, false), 2, {2, 15}, {2, 13.5}, 10, 11, 21.5},
   };
   SubjectCounter counter;
   EventCount reported;
   for (const auto& test : kCases) {
     SCOPED_TRACE(test.name);
-    EXPECT_EQ(counter.Add(test.bucket.observation(), test.dispersion).count, test.counted);
+    const SubjectCounter::Counted once = counter.Add(test.bucket.observation(), test.dispersion).once;
+    EXPECT_EQ(once.count, test.counted);
+    EXPECT_EQ(once.rise, test.rise);
     reported.events += test.bucket.count.events;
     reported.trials += test.bucket.count.trials;
     EXPECT_EQ(counter.reported(), reported);
     EXPECT_DOUBLE_EQ(counter.affected(), test.affected);
-    EXPECT_DOUBLE_EQ(counter.Distinct().events(), std::min(test.affected, counter.Distinct().trials()));
+    EXPECT_DOUBLE_EQ(counter.Distinct().events(),
+                     std::min(test.certified_events, counter.Distinct().trials()));
     // The sketch of a few subjects is all but exact, and then less three standard errors of 1.6 %.
     EXPECT_NEAR(counter.Distinct().trials(), test.distinct_trials, 0.3);
     EXPECT_LE(counter.Distinct().trials(), test.distinct_trials);
@@ -76,15 +80,76 @@ TEST(SubjectCounterTest, WhatABucketCountsFor) {
   EXPECT_NEAR(counter.distinct_subjects(), 5, 0.1);
 }
 
+TEST(SubjectCounterTest, EveryEvent) {
+  const auto spread = [](std::vector<uint64_t> events_in_slots, uint64_t observed_slots) {
+    Bucket bucket;
+    for (size_t slot = 0; slot < observed_slots; ++slot) {
+      bucket.trials.slots.Add(slot, 100);
+      bucket.count.trials += 100;
+    }
+    for (size_t slot = 0; slot < events_in_slots.size(); ++slot) {
+      bucket.events.slots.Add(slot, events_in_slots[slot]);
+      bucket.count.events += events_in_slots[slot];
+    }
+    return bucket;
+  };
+  const struct {
+    const char* name;
+    Bucket bucket;
+    double events, rise_events, cut_down;
+  } kCases[] = {
+      {"none", spread({}, 64), 0, 0, 0},
+      {"all alike", spread({5, 5, 5, 5}, 64), 20, 20, 20},
+      {"one outweighs the others", spread({90, 5, 5, 5}, 64), 105, 20, 20},
+      {"two do", spread({90, 80, 5, 5}, 64), 180, 20, 20},
+      {"three do", spread({90, 80, 70, 5}, 64), 245, 215, 215},
+      {"two alone", spread({90, 80}, 64), 170, 2, 2},
+      {"of a few slots one is cut down", spread({90, 80, 5}, 15), 175, 15, 165},
+      {"of a handful none", spread({90, 80}, 7), 170, 2, 170},
+      {"without a slot", spread({5, 5, 5}, 64).Of(1, 10, 8, false), 23, 15, 23},
+  };
+  for (const auto& test : kCases) {
+    SCOPED_TRACE(test.name);
+    const auto counts = SubjectCounter().Add(test.bucket.observation(), 1);
+    ASSERT_TRUE(counts.every.has_value());
+    const auto trials = static_cast<double>(test.bucket.count.trials);
+    EXPECT_EQ(counts.every->count, (WeightedCount{test.events, trials}));
+    EXPECT_EQ(counts.every->rise, (WeightedCount{test.rise_events, trials - test.events + test.rise_events}));
+    EXPECT_EQ(counts.every_cut_down, test.cut_down);
+  }
+  // Nothing says over which slots.
+  EXPECT_FALSE(SubjectCounter().Add({.count = {5, 100}}, 1).every.has_value());
+  Observation wider = kCases[1].bucket.observation();
+  wider.slots_only = true;
+  EXPECT_FALSE(SubjectCounter().Add(wider, 1).every.has_value());
+}
+
+TEST(SubjectCounterTest, UsedUp) {
+  SubjectCounter counter;
+  const auto add = [&](uint64_t first, uint64_t last, uint64_t bad) {
+    Bucket bucket;
+    for (uint64_t subject = first; subject < last; ++subject) bucket.Of(subject, 2, bad);
+    counter.Add(bucket.observation(), 1);
+    return counter.UsedUp();
+  };
+  EXPECT_FALSE(add(0, 2, 2));  // two of two
+  EXPECT_TRUE(add(2, 3, 1));
+  EXPECT_FALSE(add(100, 200, 0));
+  EXPECT_FALSE(add(0, 3, 2));  // the same ones
+  EXPECT_TRUE(add(300, 310, 1));
+  counter.StartAnew();
+  EXPECT_FALSE(counter.UsedUp());
+}
+
 // Each counter is a scope of its own.
 TEST(SubjectCounterTest, OncePerScope) {
   const Bucket bucket = Bucket().Of(1, 5, 5);
   SubjectCounter epoch, step;
-  EXPECT_EQ(epoch.Add(bucket.observation(), 1).count.events, 1);
-  EXPECT_EQ(step.Add(bucket.observation(), 1).count.events, 1);
+  EXPECT_EQ(epoch.Add(bucket.observation(), 1).once.count.events, 1);
+  EXPECT_EQ(step.Add(bucket.observation(), 1).once.count.events, 1);
   step.StartAnew();
-  EXPECT_EQ(epoch.Add(bucket.observation(), 1).count.events, 0);
-  EXPECT_EQ(step.Add(bucket.observation(), 1).count.events, 1);
+  EXPECT_EQ(epoch.Add(bucket.observation(), 1).once.count.events, 0);
+  EXPECT_EQ(step.Add(bucket.observation(), 1).once.count.events, 1);
 }
 
 // Slots that reports send without a sketch say how events cluster, not who they are of.
@@ -95,7 +160,7 @@ TEST(SubjectCounterTest, SlotsAlone) {
   bucket.events.slots.Add(17, 100);
   SubjectCounter counter;
   EXPECT_EQ(counter.Dispersion(), 1);
-  EXPECT_EQ(counter.Add(bucket.observation(), 1).count, (WeightedCount{100, 6'400}));
+  EXPECT_EQ(counter.Add(bucket.observation(), 1).once.count, (WeightedCount{100, 6'400}));
   EXPECT_EQ(counter.distinct_subjects(), 0);
   EXPECT_EQ(counter.affected_subjects(), 0u);
   // All events in one of 64 slots: Pearson's statistic is 63 n, with 63 degrees of freedom.
@@ -107,7 +172,7 @@ TEST(SubjectCounterTest, SlotsAlone) {
   wider.count.events = 7;  // fewer than those of the subjects that are named
   wider.slots_only = true;
   SubjectCounter narrow;
-  EXPECT_EQ(narrow.Add(wider, 1).count, (WeightedCount{7, 6'400}));
+  EXPECT_EQ(narrow.Add(wider, 1).once.count, (WeightedCount{7, 6'400}));
   EXPECT_EQ(narrow.distinct_subjects(), 0);
   EXPECT_EQ(narrow.affected_subjects(), 0u);
 }
@@ -171,14 +236,14 @@ TEST(SubjectCounterTest, RemembersSoManySubjectsAndNoMore) {
     Bucket bucket;
     for (size_t i = 0; i < SubjectEvents::kMaxAffected; ++i) bucket.events.AddAffected(++subject, 1);
     bucket.count = {SubjectEvents::kMaxAffected, 1'000};
-    first_events += counter.Add(bucket.observation(), 1).count.events;
+    first_events += counter.Add(bucket.observation(), 1).once.count.events;
   }
   EXPECT_EQ(subject, SubjectCounter::kMaxSubjects);
   EXPECT_EQ(first_events, SubjectCounter::kMaxSubjects);
   // Those it knows still count once; of the others it can't tell, so they count each time.
   for (int round = 0; round < 3; ++round) {
-    EXPECT_EQ(counter.Add(Bucket().Of(1, 10, 10).Of(subject, 10, 10).observation(), 1).count.events, 0);
-    EXPECT_EQ(counter.Add(Bucket().Of(subject + 1, 10, 10).observation(), 1).count.events, 1);
+    EXPECT_EQ(counter.Add(Bucket().Of(1, 10, 10).Of(subject, 10, 10).observation(), 1).once.count.events, 0);
+    EXPECT_EQ(counter.Add(Bucket().Of(subject + 1, 10, 10).observation(), 1).once.count.events, 1);
   }
   EXPECT_EQ(counter.affected_subjects(), SubjectCounter::kMaxSubjects);
 }
@@ -202,7 +267,7 @@ TEST(SubjectCounterTest, NeverMoreEventsThanTrials) {
         if (!known) unknown += times;
       }
       const double dispersion = counter.Dispersion();
-      const WeightedCount counted = counter.Add(observed.observation(), dispersion).count;
+      const WeightedCount counted = counter.Add(observed.observation(), dispersion).once.count;
       ASSERT_LE(counted.events, counted.trials);
       ASSERT_LE(counted.trials, static_cast<double>(observed.count.trials));
       const RateEvidence distinct = counter.Distinct();
