@@ -54,11 +54,11 @@ void ChangePointEvidence::AddBucket(absl::Time start, absl::Span<const double> d
   for (size_t j = 0; j < deltas.size(); ++j) {
     log_terms_[j] += deltas[j];
     Stretch& stretch = stretches_[j];
-    if (stretch.log_evidence <= 0) stretch = {.since = start};
+    if (stretch.log_evidence <= 0) stretch = {start, 0, events_, trials_};
     stretch.log_evidence += deltas[j];
-    stretch.events += events;
-    stretch.trials += trials;
   }
+  events_ += events;
+  trials_ += trials;
 }
 
 double ChangePointEvidence::LogEvidence() const {
@@ -83,7 +83,7 @@ std::optional<ChangePointEvidence::Rise> ChangePointEvidence::MostLikelyRise() c
     }
   }
   if (best == nullptr) return std::nullopt;
-  return Rise{best->since, best->log_evidence, best->events, best->trials};
+  return Rise{best->since, best->log_evidence, events_ - best->events_before, trials_ - best->trials_before};
 }
 
 }  // namespace lockstep::domain

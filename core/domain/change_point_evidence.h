@@ -64,8 +64,8 @@ class ChangePointEvidence {
   struct Stretch {
     absl::Time since = absl::InfinitePast();
     double log_evidence = 0;
-    double events = 0;
-    double trials = 0;
+    double events_before = 0;  // events_ and trials_ when it began
+    double trials_before = 0;
   };
 
   void Place(int64_t parts);
@@ -78,6 +78,9 @@ class ChangePointEvidence {
   absl::Time next_minute_ = absl::InfiniteFuture();  // when one more of these has passed
   std::array<double, kMaxGridSize> log_terms_;       // l_j; as many as the grid has factors
   std::array<Stretch, kMaxGridSize> stretches_;
+  // Of all buckets: stretches are differences, so that a bucket adds to two sums and not to those of each.
+  double events_ = 0;
+  double trials_ = 0;
 };
 
 }  // namespace lockstep::domain
