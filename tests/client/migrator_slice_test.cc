@@ -125,7 +125,8 @@ TEST_F(MigratorSliceTest, ARecordThatAnotherInstanceIsWritingIsItsToCheck) {
   Version version = 1;
   OrderMigrator::Builder builder = FullBuilder();
   builder.CurrentOld([&](const int64_t& id, const ReadContext&) {
-    old_.Put(id, ++version, Order{version, "somebody else"});
+    ++version;
+    old_.Put(id, version, Order{version, "somebody else"});
     return old_.Current(id);
   });
   const std::unique_ptr<OrderMigrator> orders = *builder.Build();

@@ -62,10 +62,10 @@ HeldEpochs Session::WithoutUnchecked(HeldEpochs held, const domain::Snapshot& cu
   for (auto& [migration, epoch] : held) {
     const domain::MigrationRouting* const routing = current.Find(migration);
     if (routing == nullptr || routing->state.epoch != epoch || !domain::HoldsWrites(routing->state)) continue;
-    const bool is_checked = std::any_of(checks.begin(), checks.end(), [&](const domain::SliceCheck& check) {
+    const auto settles = [clean, &migration = migration, &epoch = epoch](const domain::SliceCheck& check) {
       return check.migration == migration && check.epoch == epoch && (!clean || FoundNothing(check));
-    });
-    if (is_checked || IsOnDisk(migration, epoch)) continue;
+    };
+    if (std::any_of(checks.begin(), checks.end(), settles) || IsOnDisk(migration, epoch)) continue;
     const auto told = told_.find(migration);
     epoch = told == told_.end() ? 0 : std::min(told->second, epoch - 1);
   }
