@@ -224,6 +224,8 @@ bool MetricEvidence::WillNotResolve() const {
   const double null_share = NullShare(row().advance_lambda, static_cast<double>(new_arm.trials),
                                       static_cast<double>(old_arm.trials));
   const auto falls = [&](double new_events, double old_events) {
+    // Of every event there may be none yet: it has been counted since buckets name subjects.
+    if (new_events + old_events == 0) return false;
     return RatioEvidence::DriftPerEvent(new_events / (new_events + old_events), null_share) <= 0;
   };
   return falls(new_arm_.affected(), old_arm_.affected()) ||

@@ -80,13 +80,11 @@ class Store {
   // Errors:
   //   ABORTED             the store is at another revision; nothing was written. Read again, decide again.
   //   INVALID_ARGUMENT    see ValidateBatch; nothing was written.
-  //   RESOURCE_EXHAUSTED  the disk is full. This process will not see the commit; commits work again, without
-  //   a
-  //                       restart, when there is space. Should the process die before that, the commit is as
-  //                       unknown as any that was running at its death.
-  //   UNKNOWN             writing or syncing failed, now or behind the commit before, which had been answered
-  //   and
-  //                       is durable: the commit may or may not be there after a restart.
+  //   RESOURCE_EXHAUSTED  the disk is full. This process will not see the commit; commits work again,
+  //                       without a restart, when there is space. Should the process die before that, the
+  //                       commit is as unknown as any that was running at its death.
+  //   UNKNOWN             writing or syncing failed, now or behind the commit before, which had been
+  //                       answered and is durable: the commit may or may not be there after a restart.
   //                       Data that a failed sync left in the page cache may look written and never reach the
   //                       disk, so nothing may be built on it: the store stops accepting commits until it is
   //                       opened again, which re-reads what is there and makes it durable.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/base/prng.h"
@@ -226,6 +227,19 @@ TEST(MetricEvidenceTest, ThreeAffectedSubjects) {
       }
     }
   }
+}
+
+// Reports begin to name subjects in the middle of a step, and in what they have named nothing has failed yet.
+TEST(MetricEvidenceTest, WhatIsNewlyCountedSaysNothingOfTheRest) {
+  Fed fed(ErrorCheck(0));
+  fed.Add(Served(6, 1'000, 60, 1'000));
+  EXPECT_FALSE(fed->WillNotResolve());
+  WindowStats named = Served(0, 64, 0, 64);
+  for (uint64_t subject = 0; subject < 64; ++subject) {
+    for (SubjectTrials& trials : named.subjects.reads) trials.Record(SubjectHash(1, std::to_string(subject)));
+  }
+  fed.Add(named);
+  EXPECT_FALSE(fed->WillNotResolve());
 }
 
 // A customer whose every request fails on the new side, thousands of times, among 2,000 that are served well.

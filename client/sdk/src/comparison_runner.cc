@@ -26,7 +26,7 @@ struct Answer {
 // code honours the deadline or not.
 template <typename ReadSide>
 Answer InTime(absl::Duration timeout, const Clock& clock, ReadSide&& read) {
-  // The exact clock costs more than the rest of a comparison of small records.
+  // Of a comparison of small records, readings of the exact clock would be a good part.
   const bool coarse = timeout >= 10 * Clock::kCoarseness;
   const auto nanoseconds = [&] { return coarse ? clock.CoarseNanoseconds() : clock.NanosecondsSinceBoot(); };
   const int64_t start = nanoseconds();
